@@ -78,5 +78,10 @@ export interface FilterChain {
    * Runs the chain. Never rejects: each failure is an outcome. `timeLeftMs` bounds the whole chain; `signal` aborts it
    * when the client is gone (the result is then ignored).
    */
-  run(message: HeldMessage, envelope: FilterEnvelope, timeLeftMs: number, signal: AbortSignal): Promise<ChainResult>;
+  run(
+    message: HeldMessage,
+    envelope: FilterEnvelope,
+    timeLeftMs: number,
+    signal: AbortSignal,
+  ): Promise<ChainResult>;
 }
