@@ -103,7 +103,7 @@ export function serviceDefinition<Methods extends GenServiceMethods>(
 export function addService<Methods extends GenServiceMethods>(
   server: grpc.Server,
   service: Service<Methods>,
-  handlers: HandlersOf<Methods>,
+  handlers: HandlersOf<NoInfer<Methods>>,
 ): void {
   const given = Object.fromEntries(Object.entries(handlers).filter(([, handler]) => handler !== undefined));
   server.addService(serviceDefinition(service), given as grpc.UntypedServiceImplementation);
