@@ -1,0 +1,1 @@
+"""Generated stubs of proto/warp/hook/v1/hook.proto (python scripts/generate.py)."""
