@@ -1,0 +1,42 @@
+/**
+ * `npm start -- FLAGS`: the bootstrap, then the proxy with these flags in our place: its output is ours, signals reach
+ * it, and its exit status is ours.
+ */
+
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { BootstrapError, bootstrap, root, say } from "./bootstrap.mjs";
+
+const signals = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
+
+try {
+  const { node, env } = bootstrap();
+  become(node, [join(root, "dist", "cli", "main.js"), ...process.argv.slice(2)], env);
+} catch (error) {
+  if (!(error instanceof BootstrapError)) throw error;
+  say(error.message);
+  process.exitCode = 1;
+}
+
+function become(command, args, env) {
+  const child = spawn(command, args, { stdio: "inherit", env });
+  for (const signal of signals) {
+    process.on(signal, () => {
+      // The terminal has sent its Ctrl-C to the whole process group already.
+      if (signal === "SIGINT" && process.stdin.isTTY) return;
+      child.kill(signal);
+    });
+  }
+  child.on("error", (error) => {
+    say(`${command}: ${error.message}`);
+    process.exitCode = 1;
+  });
+  child.on("exit", (code, signal) => {
+    if (signal === null) {
+      process.exitCode = code ?? 1;
+      return;
+    }
+    for (const name of signals) process.removeAllListeners(name);
+    process.kill(process.pid, signal);
+  });
+}
