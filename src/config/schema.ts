@@ -605,10 +605,12 @@ const metrics = z.strictObject({
 
 // ------------------------------------------------------------------------- settings of the bundled hook servers
 
-const sqlite = z.strictObject({
-  dsn: text.optional().describe("Path, `:memory:` or `file:` URI; default: `SQLITE_DSN`, then `DSN`."),
-  keep: duration.optional().describe("How long rows are kept; default: for ever."),
-}).transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
+const sqlite = z
+  .strictObject({
+    dsn: text.optional().describe("Path, `:memory:` or `file:` URI; default: `SQLITE_DSN`, then `DSN`."),
+    keep: duration.optional().describe("How long rows are kept; default: for ever."),
+  })
+  .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
 const file = z
   .strictObject({
     path: filePath.optional().describe("File that lines are appended to; default: `FILE_PATH`."),
@@ -624,14 +626,16 @@ const file = z
     rotateKeep: raw.rotate_keep,
     fsync: raw.fsync,
   }));
-const mysql = z.strictObject({
-  dsn: text
-    .optional()
-    .describe(
-      "`user:password@tcp(host:port)/database?params` or `mysql://…`; default: `MYSQL_DSN`, then `DSN`.",
-    ),
-  keep: duration.optional().describe("How long rows are kept; default: for ever."),
-}).transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
+const mysql = z
+  .strictObject({
+    dsn: text
+      .optional()
+      .describe(
+        "`user:password@tcp(host:port)/database?params` or `mysql://…`; default: `MYSQL_DSN`, then `DSN`.",
+      ),
+    keep: duration.optional().describe("How long rows are kept; default: for ever."),
+  })
+  .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
 const slack = z
   .strictObject({
     token: text.optional().describe("Bot token; default: `SLACK_TOKEN`."),
