@@ -24,13 +24,14 @@ export interface Findings {
 export interface RejectReply {
   /** 4xx (try again) or 5xx (never), but not 421 and 521, which would end the client's session. */
   readonly code: number;
-  /** "5.7.1"; its first digit is that of the code. Left out: 4.7.1 or 5.7.1. */
+  /** "5.7.1"; its first digit is that of the code. Left out: 4.7.0 or 5.7.0. */
   readonly enhancedCode?: string;
-  /** One line of US-ASCII, at most 400 octets. Left out: "Message rejected" or "Try again later". */
+  /** One line of US-ASCII, at most 400 octets. Left out: "Message rejected". */
   readonly text?: string;
 }
 
 export const MAX_REPLY_TEXT_OCTETS = 400;
+export const MAX_EDITS = 256;
 export const MAX_TAGS = 64;
 export const MAX_TAG_OCTETS = 128;
 export const MAX_NOTE_OCTETS = 1024;
@@ -48,8 +49,11 @@ export function reject(reply: string | RejectReply, findings?: Findings): Verdic
 
 /** Let the message pass with changes in its header section, applied in order. */
 export function addHeader(edits: readonly Edit[], findings?: Findings): Verdict {
-  if (edits.length === 0)
+  if (edits.length === 0) {
     throw new TypeError("addHeader() needs at least one edit; use relay() to change nothing");
+  }
+  if (edits.length > MAX_EDITS)
+    throw new TypeError(`addHeader() takes at most ${MAX_EDITS} edits, not ${edits.length}`);
   return { verdict: { case: "addHeader", value: { edits: [...edits] } }, ...checkedFindings(findings) };
 }
 
@@ -99,12 +103,17 @@ export function asReplyText(text: string): string {
     .slice(0, MAX_REPLY_TEXT_OCTETS);
 }
 
-/** Any text made fit for a field's value: one line without control characters. */
+/**
+ * Any text made fit for a field's value: one line without control characters, and encoded words (RFC 2047) where it is not
+ * US-ASCII, which only SMTPUTF8 mail may have as it is.
+ */
 export function asFieldValue(text: string): string {
-  return text
+  const line = text
+    .toWellFormed()
     .replace(/[\r\n\t ]+/g, " ")
-    .replace(/[\x00-\x1f\x7f]/g, "?")
+    .replace(/[\x00-\x1f\x7f-\x9f]/g, "?")
     .trim();
+  return /^[\x20-\x7e]*$/.test(line) ? line : encodedWords(line);
 }
 
 /** Cuts a text at a number of UTF-8 octets, never inside a character. */
@@ -122,8 +131,7 @@ export function checkedReject(reply: RejectReply): { code: number; enhancedCode:
   if (!Number.isInteger(code) || code < 400 || code > 599 || code === 421 || code === 521) {
     throw new TypeError(`a reject needs a code of 400 to 599, but not 421 or 521: ${code}`);
   }
-  const permanent = code >= 500;
-  const enhancedCode = reply.enhancedCode ?? (permanent ? "5.7.1" : "4.7.1");
+  const enhancedCode = reply.enhancedCode ?? `${String(code)[0]}.7.0`;
   if (!/^[45]\.\d{1,3}\.\d{1,3}$/.test(enhancedCode)) {
     throw new TypeError(`an enhanced code looks like 5.7.1: ${JSON.stringify(enhancedCode)}`);
   }
@@ -132,7 +140,7 @@ export function checkedReject(reply: RejectReply): { code: number; enhancedCode:
       `the enhanced code ${enhancedCode} does not belong to ${code}: their first digits differ`,
     );
   }
-  const text = reply.text ?? (permanent ? "Message rejected" : "Try again later");
+  const text = reply.text ?? "Message rejected";
   if (!/^[\x20-\x7e]+$/.test(text)) {
     throw new TypeError(
       "the text of a reject is one line of US-ASCII and not empty; asReplyText() makes any text fit",
@@ -179,19 +187,19 @@ function checkedFindings(findings: Findings | undefined): { score?: number; tags
 }
 
 function checkedName(name: string): string {
-  // ftext of RFC 5322 §3.6.8, and short enough to stand on a line of its own.
-  if (!/^[\x21-\x39\x3b-\x7e]{1,76}$/.test(name)) {
+  // ftext of RFC 5322 §3.6.8
+  if (!/^[\x21-\x39\x3b-\x7e]{1,256}$/.test(name)) {
     throw new TypeError(
-      `no name of a header field (printable US-ASCII, no blank, no colon, at most 76): ${JSON.stringify(name)}`,
+      `no name of a header field (printable US-ASCII, no blank, no colon, at most 256): ${JSON.stringify(name)}`,
     );
   }
   return name;
 }
 
 function checkedField(name: string, value: string): { name: string; value: string } {
-  if (/[\r\n\0]/.test(value)) {
+  if (/[\x00-\x08\x0a-\x1f\x7f-\x9f]/.test(value) || !value.isWellFormed()) {
     throw new TypeError(
-      `the value of ${name} must not contain CR, LF or NUL (warp folds); asFieldValue() makes any text fit`,
+      `the value of ${name} must not contain CR, LF or other control characters (warp folds); asFieldValue() makes any text fit`,
     );
   }
   return { name: checkedName(name), value };
@@ -202,4 +210,16 @@ function checkedOccurrence(occurrence: number): number {
     throw new TypeError(`an occurrence is 0 (all) or counts from 1 (topmost): ${occurrence}`);
   }
   return occurrence;
+}
+
+/** Encoded words of at most 75 octets, each of whole characters: 45 octets of UTF-8 become 60 in base64. */
+function encodedWords(text: string): string {
+  const words: string[] = [];
+  let rest = text;
+  while (rest !== "") {
+    const piece = cutOctets(rest, 45);
+    words.push(`=?UTF-8?B?${Buffer.from(piece, "utf8").toString("base64")}?=`);
+    rest = rest.slice(piece.length);
+  }
+  return words.join(" ");
 }
