@@ -13,7 +13,9 @@ export function migrateSqlite(database: DatabaseSync): void {
   const version = userVersion(database);
   if (version === schemaVersion) return;
   if (version > schemaVersion) {
-    throw new Error(`has schema version ${version}, made by a newer warp; this one knows up to ${schemaVersion}`);
+    throw new Error(
+      `has schema version ${version}, made by a newer warp; this one knows up to ${schemaVersion}`,
+    );
   }
   database.exec("BEGIN IMMEDIATE");
   try {
@@ -60,6 +62,7 @@ function createTable(table: Table): string {
   const columns = table.columns.map(
     ({ name, sqlite }) => `"${name}" ${sqlite}${name === single ? " primary key" : ""}`,
   );
-  if (single === undefined) columns.push(`primary key (${table.primaryKey.map((name) => `"${name}"`).join(", ")})`);
+  if (single === undefined)
+    columns.push(`primary key (${table.primaryKey.map((name) => `"${name}"`).join(", ")})`);
   return `CREATE TABLE "${table.name}" (${columns.join(", ")})`;
 }

@@ -117,7 +117,8 @@ export class SqliteSink implements Sink {
   #plainError(error: Error & { errcode?: number }): string {
     const { dsn } = this.#settings;
     // SQLITE_FULL, and SQLITE_IOERR_WRITE, which a full disk is where the log cannot grow.
-    if (error.errcode === 13) return `the disk of ${dsn} is full; nothing is acknowledged until there is room`;
+    if (error.errcode === 13)
+      return `the disk of ${dsn} is full; nothing is acknowledged until there is room`;
     return `cannot write ${dsn}: ${error.message}`;
   }
 
