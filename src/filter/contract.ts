@@ -76,7 +76,8 @@ export interface FilterChain {
   readonly required: boolean;
   /**
    * Runs the chain. Never rejects: each failure is an outcome. `timeLeftMs` bounds the whole chain; `signal` aborts it
-   * when the client is gone (the result is then ignored).
+   * when the client is gone (the result is then ignored). It owns `message` from then on: with "relay" the session
+   * releases `result.message` (which frees the held one too), else everything is released already.
    */
   run(
     message: HeldMessage,
