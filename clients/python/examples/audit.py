@@ -14,10 +14,11 @@ import json
 import os
 from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 
 from google.protobuf.json_format import MessageToDict
 
-from warp_hook import Batch, Event, Hook, argument_parser, run_from
+from warp_hook import Batch, Event, Hook, Outcome, argument_parser, run_from
 
 # More than the proxy can have unacknowledged from one worker (8,192), with room for many workers.
 REMEMBERED_IDS = 262_144
@@ -86,7 +87,7 @@ def line(event: Event) -> bytes:
                     {"address": one.address.address, "code": one.final_reply.code, "class": one.final_reply.reply_class}
                     for one in done.recipients
                 ],
-                "outcome": _word(done.DESCRIPTOR.fields_by_name["outcome"].enum_type.values_by_number, done.outcome),
+                "outcome": outcome_word(done.outcome),
                 "reply": done.final_reply.text.decode("utf-8", "replace"),
                 "octets": done.message_octets,
                 "message_id": done.message_id.decode("utf-8", "replace"),
@@ -106,8 +107,6 @@ def make_hook(log: AuditLog) -> Hook:
 
     # Plain functions run in a thread, so that the disk holds nobody up. Each stream has one batch in hand at a time; with
     # several workers or proxies there are several streams, hence the lock.
-    from threading import Lock
-
     lock = Lock()
 
     @hook.observer(events=["after_transaction"])
@@ -124,9 +123,12 @@ def _write_all(file: int, octets: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _word(values: object, number: int) -> str:
-    value = values.get(number)  # type: ignore[attr-defined]
-    return value.name.removeprefix("OUTCOME_").lower() if value else f"outcome-{number}"
+def outcome_word(number: int) -> str:
+    """`accepted`, `filtered`, …; a number that this program does not know yet is given as `outcome-N`."""
+    try:
+        return Outcome.Name(number).removeprefix("OUTCOME_").lower()
+    except ValueError:
+        return f"outcome-{number}"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from .v1.hook_pb2 import (
     Gap,
     HeaderEdit,
     Notice,
+    Outcome,
     SelectRouteRequest,
 )
 from .verdicts import (
@@ -63,6 +64,7 @@ __all__ = [
     "MessageTooComplex",
     "MessageTooLong",
     "Notice",
+    "Outcome",
     "Route",
     "SelectRouteRequest",
     "Server",

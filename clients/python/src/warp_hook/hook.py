@@ -41,6 +41,7 @@ TransactionT = TypeVar("TransactionT", bound=Callable[[pb.Event, pb.AfterTransac
 ConnT = TypeVar("ConnT", bound=Callable[[pb.Event, pb.AfterConn], Awaitable[None] | None])
 GapT = TypeVar("GapT", bound=Callable[[pb.Event, pb.Gap], Awaitable[None] | None])
 NoticeT = TypeVar("NoticeT", bound=Callable[[pb.Event, pb.Notice], Awaitable[None] | None])
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Awaitable[None] | None])
 
 EVENT_CAPABILITIES = {
     "after_comm": pb.CAPABILITY_AFTER_COMM,
@@ -87,11 +88,11 @@ class Hook:
         return function
 
     @overload
-    def observer(self, function: ObserverT, /) -> ObserverT: ...
+    def observer(self, function: ObserverT) -> ObserverT: ...
     @overload
     def observer(self, *, events: Iterable[str]) -> Callable[[ObserverT], ObserverT]: ...
     def observer(
-        self, function: ObserverT | None = None, /, *, events: Iterable[str] = tuple(EVENT_CAPABILITIES)
+        self, function: ObserverT | None = None, *, events: Iterable[str] = tuple(EVENT_CAPABILITIES)
     ) -> ObserverT | Callable[[ObserverT], ObserverT]:
         """A function that is given each batch of events: `(batch) -> None`. Its return acknowledges them.
 
@@ -165,7 +166,7 @@ class Hook:
 
         run(self, *addresses, tls=tls, grace=grace)
 
-    def _on(self, kind: str, function: CommT) -> CommT:
+    def _on(self, kind: str, function: HandlerT) -> HandlerT:
         if kind in EVENT_CAPABILITIES:
             self._events.add(kind)
         self.event_handlers.setdefault(kind, []).append(function)

@@ -8,12 +8,12 @@ nothing. `Message` is for `async` functions, `BlockingMessage` has the same meth
 from __future__ import annotations
 
 import asyncio
-import email
 import email.parser
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from email.message import EmailMessage
 from email.policy import EmailPolicy
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .threads import Threads
 
@@ -120,7 +120,7 @@ class BlockingMessage:
         self._message = message
         self._loop = loop
         self._closed = False
-        self._waiting: Any = None
+        self._waiting: Future[Any] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         chunks = self._message.__aiter__()
@@ -153,26 +153,32 @@ class BlockingMessage:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def _wait(self, start: Callable[[], Any]) -> Any:
+    def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._closed:
             raise asyncio.CancelledError("the proxy no longer waits for this verdict")
-        self._waiting = asyncio.run_coroutine_threadsafe(start(), self._loop)
+        waiting = asyncio.run_coroutine_threadsafe(start(), self._loop)
+        self._waiting = waiting
         if self._closed:  # close() came between the two lines above and did not see what to cancel
-            self._waiting.cancel()
-        return self._waiting.result()
+            waiting.cancel()
+        return waiting.result()
 
 
 def parse(octets: bytes) -> EmailMessage:
     """A message as `email.message.EmailMessage`, tolerant of broken fields. Raises MessageTooComplex."""
     try:
-        return email.message_from_bytes(octets, policy=POLICY)
+        return _parse(octets)
     except RecursionError:
         raise MessageTooComplex("the message's parts are nested too deeply") from None
 
 
 def parse_header(octets: bytes) -> EmailMessage:
     """A header section as `email.message.EmailMessage` without a body."""
-    return email.parser.BytesHeaderParser(policy=POLICY).parsebytes(octets)
+    return _parse(octets, headersonly=True)
+
+
+def _parse(octets: bytes, *, headersonly: bool = False) -> EmailMessage:
+    parser = email.parser.BytesParser(EmailMessage, policy=POLICY)
+    return cast(EmailMessage, parser.parsebytes(octets, headersonly=headersonly))
 
 
 def _header_end(octets: bytearray, searched: int) -> int:

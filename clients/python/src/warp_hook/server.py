@@ -70,7 +70,7 @@ class Server:
         service = Service(self._hook)
         # Without so_reuseport=0 a second server on the same port would silently share its calls with the first.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        hook_pb2_grpc.add_HookServiceServicer_to_server(service, server)
+        hook_pb2_grpc.add_HookServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         credentials = self._tls.credentials() if self._tls else None
         self.addresses = [_bind(server, address, credentials) for address in self._wanted]

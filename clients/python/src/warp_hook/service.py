@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 log = logging.getLogger("warp_hook")
 
 
-class Service(hook_pb2_grpc.HookServiceServicer):  # type: ignore[misc]  # the stubs of services carry no types
+class Service(hook_pb2_grpc.HookServiceServicer):
     """One hook's service. `stopping`: open Observe streams end after the batch in hand."""
 
     def __init__(self, hook: Hook) -> None:
