@@ -31,7 +31,8 @@ export default async function* report(source) {
       yield fileReport(data, fileOf(data));
       files.delete(data.file);
     } else if (type === "test:summary") {
-      for (const file of files.values()) yield file.problems.map((text) => `${text}\n`).join("");
+      // What is left belongs to files that could not be run at all.
+      for (const file of files.values()) yield [...file.problems, ...outputLines(file)].map((text) => `${text}\n`).join("");
       if (process.env.WARP_TEST_COUNTS)
         writeFileSync(process.env.WARP_TEST_COUNTS, JSON.stringify(data.counts));
     }
@@ -63,8 +64,12 @@ function fileReport(data, file) {
     `  ${data.success ? "✔" : "✖"} ${name}: ${counts.join(", ")} (${seconds} s)`,
     ...file.problems,
   ];
-  if (!data.success && file.output !== "") lines.push("    output:", indent(file.output.trimEnd(), 8));
+  if (!data.success) lines.push(...outputLines(file));
   return `${lines.join("\n")}\n`;
+}
+
+function outputLines(file) {
+  return file.problems.length === 0 || file.output === "" ? [] : ["    output:", indent(file.output.trimEnd(), 8)];
 }
 
 function indent(text, columns) {
