@@ -53,19 +53,22 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+export interface Occurrence {
+  readonly name: string;
+  /** "true" or "false" for booleans. */
+  readonly value: string;
+}
+
 /** What a command line said. Asking for an option that the spec lacks is a programming error and throws. */
 export class ParsedOptions {
   readonly operands: readonly string[];
+  /** Every option as it was said, in the order of the command line. */
+  readonly occurrences: readonly Occurrence[];
   readonly #spec: CommandSpec;
-  readonly #values: ReadonlyMap<string, readonly string[]>;
 
-  constructor(
-    spec: CommandSpec,
-    values: ReadonlyMap<string, readonly string[]>,
-    operands: readonly string[],
-  ) {
+  constructor(spec: CommandSpec, occurrences: readonly Occurrence[], operands: readonly string[]) {
     this.#spec = spec;
-    this.#values = values;
+    this.occurrences = occurrences;
     this.operands = operands;
   }
 
@@ -85,7 +88,7 @@ export class ParsedOptions {
     if (name !== "help" && !this.#spec.options.some((option) => option.name === name)) {
       throw new TypeError(`the command "${this.#spec.name}" declares no option --${name}`);
     }
-    return this.#values.get(name) ?? [];
+    return this.occurrences.filter((said) => said.name === name).map((said) => said.value);
   }
   /** Whole number between the bounds. */
   number(name: string, lowest = 0, highest = Number.MAX_SAFE_INTEGER): number | undefined {
@@ -122,7 +125,7 @@ const HELP: OptionSpec = { name: "help", help: "Show this help" };
 /** Reads a command line (without the words that chose the command). Throws UsageError. */
 export function parseOptions(spec: CommandSpec, argv: readonly string[]): ParsedOptions {
   const known = new Map([...spec.options, HELP].map((option) => [option.name, option]));
-  const values = new Map<string, string[]>();
+  const occurrences: Occurrence[] = [];
   const operands: string[] = [];
   for (let index = 0; index < argv.length; index++) {
     const word = argv[index]!;
@@ -143,9 +146,10 @@ export function parseOptions(spec: CommandSpec, argv: readonly string[]): Parsed
     if (option.value === undefined) value = readBoolean(name, value ?? "true");
     else value ??= argv[++index];
     if (value === undefined) throw new UsageError(`--${name} needs a value: --${name} ${option.value}`);
-    addValue(values, option, value);
+    checkChoice(option, value);
+    occurrences.push({ name, value });
   }
-  const parsed = new ParsedOptions(spec, values, operands);
+  const parsed = new ParsedOptions(spec, occurrences, operands);
   if (!parsed.flag("help")) checkOperands(spec, operands);
   return parsed;
 }
@@ -158,11 +162,12 @@ export async function runCommand(
   spec: CommandSpec,
   argv: readonly string[],
   body: (options: ParsedOptions) => Promise<number> | number,
+  help: (spec: CommandSpec) => string = helpText,
 ): Promise<number> {
   try {
     const options = parseOptions(spec, argv);
     if (options.flag("help")) {
-      process.stdout.write(helpText(spec));
+      process.stdout.write(help(spec));
       return 0;
     }
     return await body(options);
@@ -261,16 +266,11 @@ function readBoolean(name: string, value: string): string {
   if (/^(?:0|f|F|false|FALSE|False)$/.test(value)) return "false";
   throw new UsageError(`--${name} was "${value}", should be true or false`);
 }
-function addValue(values: Map<string, string[]>, option: OptionSpec, value: string): void {
-  if (option.choices !== undefined && !option.choices.includes(value)) {
-    const near = nearest(value, option.choices);
-    const hint = near === undefined ? "" : `; the nearest is ${near}`;
-    throw new UsageError(`--${option.name} was "${value}", should be ${option.choices.join(", ")}${hint}`);
-  }
-  const list = values.get(option.name) ?? [];
-  if (option.repeatable !== true) list.length = 0;
-  list.push(value);
-  values.set(option.name, list);
+function checkChoice(option: OptionSpec, value: string): void {
+  if (option.choices === undefined || option.choices.includes(value)) return;
+  const near = nearest(value, option.choices);
+  const hint = near === undefined ? "" : `; the nearest is ${near}`;
+  throw new UsageError(`--${option.name} was "${value}", should be ${option.choices.join(", ")}${hint}`);
 }
 function checkOperands(spec: CommandSpec, operands: readonly string[]): void {
   const specs = spec.operands ?? [];

@@ -140,6 +140,12 @@ const TLS_VERSIONS = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const;
 
 // ------------------------------------------------------------------------------------------------------- sections
 
+const opaquePorts = scalar("`relay`, `refuse` or ports", (value): "relay" | "refuse" | number[] => {
+  if (value === "relay" || value === "refuse") return value;
+  const ports = z.array(port).safeParse(Array.isArray(value) ? value : [value]);
+  if (!ports.success) throw new Unreadable("relay, refuse or a list of ports");
+  return ports.data;
+});
 const capture = z
   .strictObject({
     mode: words("redirect", "tproxy", "fixed")
@@ -158,8 +164,7 @@ const capture = z
       .describe(
         "Destination ports that are captured and that warp connects to; any other is refused with `421 4.3.5`.",
       ),
-    opaque_ports: z
-      .union([words("relay", "refuse"), listOf(port)])
+    opaque_ports: opaquePorts
       .optional()
       .describe(
         "Traffic that is no SMTP dialogue (465 by nature): `relay` untouched with connection events only, `refuse`, or the list of ports to relay. Default: `relay`, or `refuse` where a hook may be a filter.",
@@ -357,8 +362,10 @@ const redis = z
     username: text.optional().describe("ACL user, with `sentinels` and `cluster`."),
     password: text.optional().describe("Its password."),
     tls: z
-      .union([yesNo, clientTls])
-      .prefault(false)
+      .preprocess(
+        (value) => (value === true ? {} : value === false ? undefined : value),
+        clientTls.optional(),
+      )
       .describe("TLS with `sentinels` and `cluster`: `true`, or its files."),
     prefix: text.prefault("warp:1:").describe("Prefix of every key."),
     budget: timer
@@ -372,10 +379,7 @@ const redis = z
     cluster: raw.cluster,
     username: raw.username,
     password: raw.password,
-    tls:
-      raw.tls === true
-        ? { ca: undefined, cert: undefined, key: undefined, serverName: undefined }
-        : raw.tls || undefined,
+    tls: raw.tls,
     prefix: raw.prefix,
     budgetMs: raw.budget,
   }));
@@ -475,6 +479,15 @@ const ruleMatch = z
     tier: raw.tier,
     provider: raw.provider,
   }));
+const ruleSource = scalar(
+  "`client`, `system` or `pool: NAME`",
+  (value): "client" | "system" | { pool: string } => {
+    if (value === "client" || value === "system") return value;
+    const pooled = z.strictObject({ pool: shortName }).safeParse(value);
+    if (!pooled.success) throw new Unreadable("client, system or { pool: NAME }");
+    return pooled.data;
+  },
+);
 const rule = z
   .strictObject({
     name: shortName.optional().describe("Name in events and metrics; default: `rule-N`."),
@@ -482,8 +495,7 @@ const rule = z
       .prefault({})
       .describe("What the rule is for; keys are joined by «and», values of a list by «or»."),
     pool: shortName.optional().describe("Connect from an address of this pool."),
-    source: z
-      .union([words("client", "system"), z.strictObject({ pool: shortName })])
+    source: ruleSource
       .optional()
       .describe(
         "`client`: the client's own address where this host has it, else the system's choice. `system`. `{ pool: NAME }` is the same as `pool`.",

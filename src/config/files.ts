@@ -1,0 +1,105 @@
+/**
+ * Are the files that the configuration names there, readable, and what they should be? Looked at before the proxy says
+ * that it listens, and by `warp check-config`.
+ */
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { createSecureContext } from "node:tls";
+import type { Problem } from "./parse.ts";
+import type { Config } from "./schema.ts";
+
+type Path = readonly PropertyKey[];
+
+export function checkFiles(config: Config): readonly Problem[] {
+  const problems: Problem[] = [];
+  const add = (problem: Problem | undefined): void => {
+    if (problem !== undefined) problems.push(problem);
+  };
+  const { downstreamTls, filter, journal, reputation } = config;
+  if (downstreamTls !== undefined) {
+    problems.push(...checkPair(["downstream_tls"], downstreamTls.cert, downstreamTls.key));
+  }
+  for (const [index, rule] of config.tls.entries()) {
+    if (rule.ca !== undefined) add(checkAuthorities(["tls", index, "ca"], rule.ca));
+  }
+  for (const [index, { tls }] of config.hooks.entries()) {
+    if (tls?.ca !== undefined) add(checkAuthorities(["hooks", index, "tls", "ca"], tls.ca));
+    if (tls?.cert !== undefined && tls.key !== undefined) {
+      problems.push(...checkPair(["hooks", index, "tls"], tls.cert, tls.key));
+    }
+  }
+  const redisTls = config.redis?.tls;
+  if (redisTls?.ca !== undefined) add(checkAuthorities(["redis", "tls", "ca"], redisTls.ca));
+  if (redisTls?.cert !== undefined && redisTls.key !== undefined) {
+    problems.push(...checkPair(["redis", "tls"], redisTls.cert, redisTls.key));
+  }
+  if (filter.spool !== undefined) add(checkDirectory(["filter", "spool"], filter.spool, false));
+  if (journal !== undefined) add(checkDirectory(["journal", "dir"], journal.dir, true));
+  if (reputation.stateFile !== undefined) {
+    add(checkDirectory(["reputation", "state_file"], dirname(reputation.stateFile), false));
+  }
+  return problems;
+}
+
+function contentOf(path: Path, file: string): { readonly text: Buffer } | { readonly problem: Problem } {
+  try {
+    return { text: readFileSync(file) };
+  } catch (error) {
+    return { problem: { path, text: `was "${file}", which can't be read: ${reason(error)}` } };
+  }
+}
+
+function checkAuthorities(path: Path, file: string): Problem | undefined {
+  const content = contentOf(path, file);
+  if ("problem" in content) return content.problem;
+  if (!content.text.includes("-----BEGIN")) {
+    return { path, text: `was "${file}", which holds no certificate in PEM form` };
+  }
+  try {
+    createSecureContext({ ca: content.text });
+    return undefined;
+  } catch (error) {
+    return { path, text: `was "${file}", which can't be used: ${reason(error)}` };
+  }
+}
+
+function checkPair(path: Path, certFile: string, keyFile: string): readonly Problem[] {
+  const cert = contentOf([...path, "cert"], certFile);
+  const key = contentOf([...path, "key"], keyFile);
+  const unreadable = [cert, key].flatMap((content) => ("problem" in content ? [content.problem] : []));
+  if (unreadable.length > 0 || !("text" in cert) || !("text" in key)) return unreadable;
+  try {
+    createSecureContext({ cert: cert.text, key: key.text });
+    return [];
+  } catch (error) {
+    const text = `was "${certFile}", which can't be used with the key "${keyFile}": ${reason(error)}`;
+    return [{ path: [...path, "cert"], text }];
+  }
+}
+
+/** A directory that can be written to, or (`mayBeMade`) whose parent can. */
+function checkDirectory(path: Path, directory: string, mayBeMade: boolean): Problem | undefined {
+  try {
+    if (!statSync(directory).isDirectory())
+      return { path, text: `was "${directory}", which is no directory` };
+    accessSync(directory, constants.W_OK | constants.X_OK);
+    return undefined;
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    if (isMissing && mayBeMade && directory !== dirname(directory)) {
+      const above = checkDirectory(path, dirname(directory), true);
+      return above === undefined
+        ? undefined
+        : { path, text: `was "${directory}", which can't be made there: ${above.text}` };
+    }
+    const problem = isMissing ? "isn't there" : `can't be written to: ${reason(error)}`;
+    return { path, text: `directory "${directory}" ${problem}` };
+  }
+}
+
+function reason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === "ENOENT") return "no such file";
+  if (code === "EACCES") return "permission denied";
+  return message;
+}
