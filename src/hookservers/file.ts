@@ -12,45 +12,21 @@ import { type FileState, readState, recover, repairEnd } from "./file-recovery.t
 import { Grouper } from "./grouper.ts";
 import { lineOf } from "./lines.ts";
 import type { Item } from "./rows.ts";
-import {
-  choiceSetting,
-  countSetting,
-  durationSetting,
-  knownKeys,
-  type Section,
-  sizeSetting,
-  textSetting,
-} from "./settings.ts";
 import { type Batch, SettingError, type Sink, type SinkContext, SinkError } from "./sink.ts";
 import { SourceState } from "./source-state.ts";
 
+/** What may be set; a member that is missing has its default. */
 export interface FileSettings {
-  readonly path: string;
-  /** `always`: before each acknowledgement; `interval`: once a second; `never`: the system decides. */
-  readonly fsync: "always" | "interval" | "never";
-  /** Octets after which the file is put aside; undefined: never. */
-  readonly rotateSize: number | undefined;
-  /** ms after which it is. */
-  readonly rotateAgeMs: number | undefined;
-  /** How many put aside are kept; 0: all. */
-  readonly rotateKeep: number;
-}
-
-const keys = ["path", "fsync", "rotate_size", "rotate_age", "rotate_keep"];
-
-/** The settings of the section `file` and the original's `FILE_PATH`. */
-export function fileSettings(section: Section, env: SinkContext["env"]): FileSettings {
-  knownKeys("file", section, keys);
-  const path = textSetting("file", section, "path") ?? env.FILE_PATH;
-  if (path === undefined || path === "")
-    throw new SettingError("missing path for file, please set `FILE_PATH`");
-  return {
-    path,
-    fsync: choiceSetting("file", section, "fsync", ["always", "interval", "never"], "always"),
-    rotateSize: sizeSetting("file", section, "rotate_size"),
-    rotateAgeMs: durationSetting("file", section, "rotate_age"),
-    rotateKeep: countSetting("file", section, "rotate_keep", 0),
-  };
+  /** Default: the original's `FILE_PATH`. */
+  readonly path?: string | undefined;
+  /** `always` (default): before each acknowledgement; `interval`: once a second; `never`: the system decides. */
+  readonly fsync?: "always" | "interval" | "never" | undefined;
+  /** Octets after which the file is put aside; default: never. */
+  readonly rotateSizeOctets?: number | undefined;
+  /** ms after which it is; default: never. */
+  readonly rotateAgeMs?: number | undefined;
+  /** How many put aside are kept; 0 (default): all. */
+  readonly rotateKeep?: number | undefined;
 }
 
 const groupItems = 4096;
@@ -61,6 +37,7 @@ export class FileSink implements Sink {
   readonly name = "file";
   readonly durable = true;
   readonly #settings: FileSettings;
+  readonly #path: string;
   readonly #context: SinkContext;
   readonly #sources = new SourceState();
   readonly #grouper: Grouper<Item>;
@@ -77,21 +54,24 @@ export class FileSink implements Sink {
 
   /** Opens (or makes) the file, repairs its end, and learns what it has. Rejects with a `SettingError` when it can't. */
   static async open(settings: FileSettings, context: SinkContext): Promise<FileSink> {
-    const file = await openFile(settings.path).catch((error: Error) => {
-      throw new SettingError(`file.path ${settings.path} cannot be opened: ${error.message}`);
+    const path = settings.path || context.env.FILE_PATH || "";
+    if (path === "") throw new SettingError("missing path for file, please set `FILE_PATH`");
+    const file = await openFile(path).catch((error: Error) => {
+      throw new SettingError(`file: ${path} cannot be opened: ${error.message}`);
     });
-    const sink = new FileSink(settings, context, file);
+    const sink = new FileSink(settings, path, context, file);
     try {
-      await sink.#begin(await readState(`${settings.path}.state`));
+      await sink.#begin(await readState(`${path}.state`));
     } catch (error) {
       await sink.#giveUp();
-      throw new SettingError(`file.path ${settings.path} cannot be read: ${(error as Error).message}`);
+      throw new SettingError(`file: ${path} cannot be read: ${(error as Error).message}`);
     }
     return sink;
   }
 
-  private constructor(settings: FileSettings, context: SinkContext, file: FileHandle) {
+  private constructor(settings: FileSettings, path: string, context: SinkContext, file: FileHandle) {
     this.#settings = settings;
+    this.#path = path;
     this.#context = context;
     this.#file = file;
     this.#openedMs = context.now();
@@ -111,7 +91,7 @@ export class FileSink implements Sink {
       await this.#save();
       await this.#openAgain();
     });
-    this.#context.log(`file: opened ${this.#settings.path} again`);
+    this.#context.log(`file: opened ${this.#path} again`);
   }
 
   close(): Promise<void> {
@@ -120,7 +100,7 @@ export class FileSink implements Sink {
   }
 
   async #begin(state: FileState | undefined): Promise<void> {
-    const { path } = this.#settings;
+    const path = this.#path;
     const found = await this.#file.stat();
     this.#regular = found.isFile();
     if (!this.#regular) return;
@@ -158,11 +138,11 @@ export class FileSink implements Sink {
       if (this.#damaged) await this.#mend();
       before = this.#regular ? (await this.#file.stat()).size : undefined;
       for (let at = 0; at < lines.length; ) at += (await this.#file.write(lines, at)).bytesWritten;
-      if (this.#settings.fsync === "always" && this.#regular) await this.#file.datasync();
+      if ((this.#settings.fsync ?? "always") === "always" && this.#regular) await this.#file.datasync();
       else this.#unsynced = true;
     } catch (error) {
       await this.#takeBack(before);
-      throw new SinkError(plainError(this.#settings.path, error as NodeJS.ErrnoException));
+      throw new SinkError(plainError(this.#path, error as NodeJS.ErrnoException));
     }
   }
 
@@ -172,16 +152,14 @@ export class FileSink implements Sink {
       await this.#file.truncate(size);
     } catch (error) {
       this.#damaged = true;
-      this.#context.log(
-        `file: ${this.#settings.path}: a failed write cannot be taken back: ${String(error)}`,
-      );
+      this.#context.log(`file: ${this.#path}: a failed write cannot be taken back: ${String(error)}`);
     }
   }
 
   async #mend(): Promise<void> {
     await repairEnd(this.#file);
     // Whole lines of the failed write may be there: they count as written.
-    await recover(this.#settings.path, this.#file, undefined, this.#sources);
+    await recover(this.#path, this.#file, undefined, this.#sources);
     this.#damaged = false;
   }
 
@@ -194,7 +172,7 @@ export class FileSink implements Sink {
         this.#unsynced = false;
         await this.#rotateIfDue();
       } catch (error) {
-        this.#context.log(`file: ${plainError(this.#settings.path, error as NodeJS.ErrnoException)}`);
+        this.#context.log(`file: ${plainError(this.#path, error as NodeJS.ErrnoException)}`);
       }
     });
   }
@@ -204,16 +182,17 @@ export class FileSink implements Sink {
     try {
       await this.#rotate();
     } catch (error) {
-      this.#context.log(`file: ${this.#settings.path} cannot be put aside: ${String(error)}`);
+      this.#context.log(`file: ${this.#path} cannot be put aside: ${String(error)}`);
     }
   }
 
   async #rotate(): Promise<void> {
-    const { path, rotateSize, rotateAgeMs } = this.#settings;
-    if (!this.#regular || (rotateSize === undefined && rotateAgeMs === undefined)) return;
+    const { rotateSizeOctets, rotateAgeMs } = this.#settings;
+    if (!this.#regular || (rotateSizeOctets === undefined && rotateAgeMs === undefined)) return;
+    const path = this.#path;
     const { size } = await this.#file.stat();
     const old = rotateAgeMs !== undefined && this.#context.now() - this.#openedMs >= rotateAgeMs;
-    if (size === 0 || !(old || (rotateSize !== undefined && size >= rotateSize))) return;
+    if (size === 0 || !(old || (rotateSizeOctets !== undefined && size >= rotateSizeOctets))) return;
     const aside = await freeName(path, this.#context.now());
     await this.#save();
     await rename(path, aside).catch((error: NodeJS.ErrnoException) => {
@@ -222,11 +201,11 @@ export class FileSink implements Sink {
     });
     await this.#openAgain();
     this.#context.log(`file: put ${path} aside as ${basename(aside)}`);
-    await removeOldest(path, this.#settings.rotateKeep);
+    await removeOldest(path, this.#settings.rotateKeep ?? 0);
   }
 
   async #openAgain(): Promise<void> {
-    const file = await openFile(this.#settings.path);
+    const file = await openFile(this.#path);
     await this.#file.close();
     this.#file = file;
     this.#openedMs = this.#context.now();
@@ -241,7 +220,7 @@ export class FileSink implements Sink {
     await this.#file.datasync();
     const { ino, size } = await this.#file.stat();
     const state: FileState = { version: 1, inode: ino, offset: size, ...this.#sources.save() };
-    const path = `${this.#settings.path}.state`;
+    const path = `${this.#path}.state`;
     await writeFile(`${path}.new`, JSON.stringify(state), { mode: 0o600, flush: true });
     await rename(`${path}.new`, path);
     this.#unsaved = 0;
@@ -253,7 +232,7 @@ export class FileSink implements Sink {
       await this.#save();
     } catch (error) {
       this.#unsaved = 0;
-      this.#context.log(`file: the state beside ${this.#settings.path} was not saved: ${String(error)}`);
+      this.#context.log(`file: the state beside ${this.#path} was not saved: ${String(error)}`);
     }
   }
 

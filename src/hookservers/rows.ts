@@ -86,7 +86,8 @@ function communication(event: Event, id: string, at: string, comm: AfterComm): R
     flag(comm.truncated),
     flag(comm.redacted),
     event.sequence,
-    data.exact ? null : comm.data,
+    // Also where MySQL's `text` cannot hold it all.
+    data.exact && (data.text.length <= 16_383 || Buffer.byteLength(data.text) <= 65_535) ? null : comm.data,
   ];
 }
 

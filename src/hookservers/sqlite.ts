@@ -8,30 +8,21 @@ import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Grouper } from "./grouper.ts";
 import { type Item, rowsOf } from "./rows.ts";
 import { type Table, tables, type Value } from "./schema.ts";
-import { choiceSetting, durationSetting, knownKeys, type Section, textSetting } from "./settings.ts";
 import { type Batch, SettingError, type Sink, type SinkContext, SinkError } from "./sink.ts";
 import { migrateSqlite } from "./sqlite-schema.ts";
 import { sqlTime } from "./words.ts";
 
+/** What may be set; a member that is missing has its default. */
 export interface SqliteSettings {
-  /** A path, `:memory:`, or a `file:` URI. */
-  readonly dsn: string;
-  /** ms after which rows are deleted; undefined: never. */
-  readonly keepMs: number | undefined;
-  /** `full`: on the disk before each acknowledgement. `normal`: safe against the death of the process, not of the machine. */
-  readonly synchronous: "full" | "normal";
-}
-
-/** The settings of the section `sqlite`, `SQLITE_DSN`, and the original's `DSN`. */
-export function sqliteSettings(section: Section, env: SinkContext["env"]): SqliteSettings {
-  knownKeys("sqlite", section, ["dsn", "keep", "synchronous"]);
-  const dsn = textSetting("sqlite", section, "dsn") || env.SQLITE_DSN || env.DSN;
-  if (dsn === undefined || dsn === "") throw new SettingError("missing dsn for sqlite, please set `DSN`");
-  return {
-    dsn,
-    keepMs: durationSetting("sqlite", section, "keep"),
-    synchronous: choiceSetting("sqlite", section, "synchronous", ["full", "normal"], "full"),
-  };
+  /** A path, `:memory:`, or a `file:` URI. Default: `SQLITE_DSN`, then the original's `DSN`. */
+  readonly dsn?: string | undefined;
+  /** ms after which rows are deleted; default: never. */
+  readonly keepMs?: number | undefined;
+  /**
+   * `full` (default): on the disk before each acknowledgement. `normal`: safe against the death of the process, not of the
+   * machine.
+   */
+  readonly synchronous?: "full" | "normal" | undefined;
 }
 
 const groupItems = 2048;
@@ -45,6 +36,7 @@ export class SqliteSink implements Sink {
   readonly name = "sqlite";
   readonly durable = true;
   readonly #settings: SqliteSettings;
+  readonly #dsn: string;
   readonly #context: SinkContext;
   readonly #database: DatabaseSync;
   readonly #inserts: ReadonlyMap<string, StatementSync>;
@@ -54,24 +46,27 @@ export class SqliteSink implements Sink {
 
   /** Opens or makes the database and brings its tables up to date. Throws a `SettingError` when it can't. */
   static open(settings: SqliteSettings, context: SinkContext): SqliteSink {
+    const dsn = settings.dsn || context.env.SQLITE_DSN || context.env.DSN || "";
+    if (dsn === "") throw new SettingError("missing dsn for sqlite, please set `DSN`");
     let database: DatabaseSync | undefined;
     try {
-      database = new DatabaseSync(settings.dsn, { timeout: busyMs });
+      database = new DatabaseSync(dsn, { timeout: busyMs });
       // Both only matter for a database that is new; an old one keeps its own.
       database.exec("PRAGMA auto_vacuum = INCREMENTAL");
       database.exec("PRAGMA journal_mode = WAL");
-      database.exec(`PRAGMA synchronous = ${settings.synchronous}`);
+      database.exec(`PRAGMA synchronous = ${settings.synchronous ?? "full"}`);
       database.exec("PRAGMA journal_size_limit = 67108864");
       migrateSqlite(database);
-      return new SqliteSink(settings, context, database);
+      return new SqliteSink(settings, dsn, context, database);
     } catch (error) {
       if (database?.isOpen) database.close();
-      throw new SettingError(`sqlite.dsn ${settings.dsn}: ${(error as Error).message}`);
+      throw new SettingError(`sqlite: ${dsn}: ${(error as Error).message}`);
     }
   }
 
-  private constructor(settings: SqliteSettings, context: SinkContext, database: DatabaseSync) {
+  private constructor(settings: SqliteSettings, dsn: string, context: SinkContext, database: DatabaseSync) {
     this.#settings = settings;
+    this.#dsn = dsn;
     this.#context = context;
     this.#database = database;
     this.#inserts = new Map(tables.map((table) => [table.name, database.prepare(insert(table))]));
@@ -110,12 +105,12 @@ export class SqliteSink implements Sink {
     try {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
     } catch (error) {
-      this.#context.log(`sqlite: ${this.#settings.dsn}: rolling back failed: ${(error as Error).message}`);
+      this.#context.log(`sqlite: ${this.#dsn}: rolling back failed: ${(error as Error).message}`);
     }
   }
 
   #plainError(error: Error & { errcode?: number }): string {
-    const { dsn } = this.#settings;
+    const dsn = this.#dsn;
     // SQLITE_FULL, and SQLITE_IOERR_WRITE, which a full disk is where the log cannot grow.
     if (error.errcode === 13)
       return `the disk of ${dsn} is full; nothing is acknowledged until there is room`;
