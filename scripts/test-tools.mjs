@@ -28,8 +28,8 @@ const tools = [
 ];
 
 const goTools = [
-  "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
-  "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0",
+  "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
+  "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
 ];
 
 /** Brings what the suites need; gives the environment to run them in. */
