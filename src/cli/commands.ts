@@ -1,11 +1,14 @@
 /**
  * Every command: its name, what it does in one line, and where it lives. A command's module exports
- * `<name>Command(argv): Promise<exit status>` and its `spec` (a `CommandSpec`, or several where it has commands of its
+ * `<name>Command(argv, settingsOf): Promise<exit status>` and its `spec` (a `CommandSpec`, or several where it has commands of its
  * own), from which help, man page, completions and reference are made. Modules are imported when they are needed.
  */
-import type { CommandSpec } from "./options.ts";
+import type { Config } from "../config/schema.ts";
+import type { CommandSpec, ParsedOptions } from "./options.ts";
 
-export type CommandFunction = (argv: readonly string[]) => Promise<number>;
+/** What the options (of this command) say of the configuration. Throws ConfigError, which ends the command. */
+export type SettingsOf = (options: ParsedOptions) => Config;
+export type CommandFunction = (argv: readonly string[], settingsOf: SettingsOf) => Promise<number>;
 export interface CommandModule {
   readonly run: CommandFunction;
   readonly specs: readonly CommandSpec[];

@@ -1,7 +1,7 @@
 /** Chooses the command and gives its exit status: 0 done, 1 failed, 2 wrong usage. */
-import { ConfigError, type LoadedConfig, loadConfig } from "../config/load.ts";
+import { ConfigError, type LoadedConfig, loadConfig, loadSettings } from "../config/load.ts";
 import { nearest } from "../config/nearest.ts";
-import { COMMANDS } from "./commands.ts";
+import { COMMANDS, type SettingsOf } from "./commands.ts";
 import { helpText, type ParsedOptions, runCommand } from "./options.ts";
 import { spec as proxySpec } from "./proxy-options.ts";
 import { versionText } from "./version.ts";
@@ -21,7 +21,7 @@ export async function dispatch(argv: readonly string[]): Promise<number> {
     if (word === undefined || word.startsWith("-")) return await proxyCommand(argv);
     const command = COMMANDS.find(({ name }) => name === word);
     if (command === undefined) return unknownCommand(word);
-    return await (await command.load()).run(argv.slice(1));
+    return await (await command.load()).run(argv.slice(1), settingsOf);
   } catch (error) {
     if (error instanceof ConfigError) return configFailure(error);
     process.stderr.write(`warp: ${errorText(error)}\n`);
@@ -56,6 +56,9 @@ async function runWith(options: ParsedOptions): Promise<number> {
   const { runProxy } = (await import(`./${"run"}.ts`)) as { runProxy: RunProxy };
   return runProxy(loaded, load);
 }
+
+/** For the commands that read the proxy's configuration. */
+export const settingsOf: SettingsOf = (options) => loadSettings(options, process.env);
 
 function unknownCommand(word: string): number {
   const near = nearest(

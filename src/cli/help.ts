@@ -1,6 +1,6 @@
 /** `warp help [COMMAND]`. */
 import { COMMANDS } from "./commands.ts";
-import { mainHelp } from "./dispatch.ts";
+import { mainHelp, settingsOf } from "./dispatch.ts";
 import { type CommandSpec, runCommand } from "./options.ts";
 
 export const spec: CommandSpec = {
@@ -15,7 +15,7 @@ export const spec: CommandSpec = {
 export async function helpCommand(argv: readonly string[]): Promise<number> {
   return runCommand(spec, argv, async (options) => {
     const command = COMMANDS.find(({ name }) => name === options.operands[0]);
-    if (command !== undefined) return (await command.load()).run(["--help"]);
+    if (command !== undefined) return (await command.load()).run(["--help"], settingsOf);
     process.stdout.write(mainHelp());
     return 0;
   });

@@ -28,7 +28,6 @@ export const crossChecks: readonly CrossCheck[] = [
   { needs: ["hooks", "filter", "limits", "timeouts"], run: checkFilter },
   { needs: ["timeouts", "limits"], run: checkTimeoutsAndLimits },
   { needs: ["hooks", "plugins", "journal"], run: checkJournal },
-  { needs: ["plugins", "sqlite", "file", "mysql", "slack"], run: checkPlugins },
   { needs: ["redis"], run: checkRedis },
   { needs: ["reputation"], run: checkReputation },
   { needs: ["pools"], run: checkPools },
@@ -226,22 +225,6 @@ function checkJournal(config: RawConfig, report: Report): void {
     isWarning: true,
     text: "keeps nothing: no hook observes and there are no plugins",
   });
-}
-
-/** In the original's words, which its users know. The environment was filled in before. */
-function checkPlugins(config: RawConfig, report: Report): void {
-  const missing = (text: string): void => report({ path: [], text });
-  for (const plugin of config.plugins) {
-    if (plugin === "mysql" && config.mysql.dsn === undefined)
-      missing("missing dsn for mysql, please set `DSN`");
-    if (plugin === "sqlite" && config.sqlite.dsn === undefined)
-      missing("missing dsn for sqlite, please set `DSN`");
-    if (plugin === "file" && config.file.path === undefined)
-      missing("missing path for file, please set `FILE_PATH`");
-    if (plugin !== "slack") continue;
-    if (config.slack.token === undefined) missing("missing SLACK_TOKEN, please set `SLACK_TOKEN`");
-    if (config.slack.channel === undefined) missing("missing SLACK_CHANNEL, please set `SLACK_CHANNEL`");
-  }
 }
 
 function checkRedis({ redis }: RawConfig, report: Report): void {

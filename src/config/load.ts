@@ -5,9 +5,9 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { type Document, isMap, isSeq, LineCounter, type Node, type Pair, parseDocument } from "yaml";
-import { type ParsedOptions, parseOptions } from "../cli/options.ts";
+import { ParsedOptions, parseOptions } from "../cli/options.ts";
 import { spec } from "../cli/proxy-options.ts";
-import { checkFiles } from "./files.ts";
+import { checkHost } from "./host.ts";
 import { type Environment, type Overlay, overlay } from "./overlay.ts";
 import { type Problem, parseConfig, pathText } from "./parse.ts";
 import type { Config } from "./schema.ts";
@@ -36,10 +36,17 @@ export class ConfigError extends Error {
   }
 }
 
-/** Reads what `options` (of the proxy's command line) and the environment say. Throws ConfigError, UsageError. */
+/**
+ * Reads what the options and the environment say, and looks at the files that it names. `options` may be another
+ * command's than the proxy's: those with a name of the proxy's mean the same. Throws ConfigError, UsageError.
+ */
 export function loadConfig(options: ParsedOptions, environment: Environment): LoadedConfig {
-  const file = options.value("config");
-  return read(file === undefined ? NO_FILE : openFile(file), options, environment);
+  return read(options, environment, checkHost);
+}
+
+/** The same for a command that only needs the settings, not the files and plugins that the proxy needs. */
+export function loadSettings(options: ParsedOptions, environment: Environment): Config {
+  return read(options, environment, () => []).config;
 }
 
 /** The file alone, as `warp check-config FILE` looks at it. Throws ConfigError. */
@@ -54,12 +61,24 @@ interface Source {
   lineOf(path: readonly PropertyKey[], isKey: boolean): number | undefined;
 }
 const NO_FILE: Source = { file: undefined, document: {}, lineOf: () => undefined };
-function read(source: Source, options: ParsedOptions, environment: Environment): LoadedConfig {
+function read(
+  given: ParsedOptions,
+  environment: Environment,
+  check: (config: Config) => readonly Problem[],
+): LoadedConfig {
+  const known = new Set(spec.options.map((option) => option.name));
+  const options = new ParsedOptions(
+    spec,
+    given.occurrences.filter((said) => known.has(said.name)),
+    [],
+  );
+  const file = options.value("config");
+  const source = file === undefined ? NO_FILE : openFile(file);
   const layered = overlay(source.document, options, environment);
   const host = { hostname: hostname(), listenIsDefault: layered.listenIsDefault };
   const result = parseConfig(layered.document, host);
   if (result.config === undefined) throw errorOf(result.problems, source, layered);
-  const problems = [...result.warnings, ...checkFiles(result.config)];
+  const problems = [...result.warnings, ...check(result.config)];
   if (problems.some((problem) => problem.isWarning !== true)) throw errorOf(problems, source, layered);
   const warnings = problems.map((problem) => located(problem, source, layered).line);
   return { config: result.config, file: source.file, warnings, notes: layered.notes };

@@ -1,6 +1,6 @@
 /**
- * Are the files that the configuration names there, readable, and what they should be? Looked at before the proxy says
- * that it listens, and by `warp check-config`.
+ * What the configuration needs of this host: are the files that it names there, readable, and what they should be; do
+ * the plugins have their settings? Looked at before the proxy says that it listens, and by `warp check-config`.
  */
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -10,8 +10,8 @@ import type { Config } from "./schema.ts";
 
 type Path = readonly PropertyKey[];
 
-export function checkFiles(config: Config): readonly Problem[] {
-  const problems: Problem[] = [];
+export function checkHost(config: Config): readonly Problem[] {
+  const problems: Problem[] = [...checkPlugins(config)];
   const add = (problem: Problem | undefined): void => {
     if (problem !== undefined) problems.push(problem);
   };
@@ -37,6 +37,24 @@ export function checkFiles(config: Config): readonly Problem[] {
   if (journal !== undefined) add(checkDirectory(["journal", "dir"], journal.dir, true));
   if (reputation.stateFile !== undefined) {
     add(checkDirectory(["reputation", "state_file"], dirname(reputation.stateFile), false));
+  }
+  return problems;
+}
+
+/** In the original's words, which its users know. The environment was filled in before. */
+function checkPlugins(config: Config): readonly Problem[] {
+  const problems: Problem[] = [];
+  const missing = (text: string): number => problems.push({ path: [], text });
+  for (const plugin of config.plugins) {
+    if (plugin === "mysql" && config.mysql.dsn === undefined)
+      missing("missing dsn for mysql, please set `DSN`");
+    if (plugin === "sqlite" && config.sqlite.dsn === undefined)
+      missing("missing dsn for sqlite, please set `DSN`");
+    if (plugin === "file" && config.file.path === undefined)
+      missing("missing path for file, please set `FILE_PATH`");
+    if (plugin !== "slack") continue;
+    if (config.slack.token === undefined) missing("missing SLACK_TOKEN, please set `SLACK_TOKEN`");
+    if (config.slack.channel === undefined) missing("missing SLACK_CHANNEL, please set `SLACK_CHANNEL`");
   }
   return problems;
 }
