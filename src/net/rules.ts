@@ -149,7 +149,7 @@ function planOutput(input: RulesInput, problems: string[], notes: string[]): Out
         `this host's ${familyName(family)} mail is not captured: ${lacking(family, loopback, input)}`,
       );
   }
-  (found.length === 0 ? problems : notes).push(...missing);
+  (found.length === 0 && input.clients.self ? problems : notes).push(...missing);
   return found;
 }
 

@@ -113,6 +113,13 @@ describe("planRules for OUTPUT", () => {
     assert.equal(plan.output.length, 1);
   });
 
+  it("does not insist on this host where clients names it only by a network around it", () => {
+    const others = { self: false, networks: [network("192.0.2.0/24")] };
+    const plan = planRules({ ...defaults, clients: others, listen: listen("192.0.2.5") });
+    assert.deepEqual(plan.output, []);
+    assert.match(plan.notes.join(), /this host's IPv4 mail is not captured/);
+  });
+
   it("needs something that exempts warp itself", () => {
     assert.match(problemsOf({ ...defaults, mark: 0 }).join(), /nothing exempts warp's own connections/);
     assert.equal(planRules({ ...defaults, mark: 0, uid: 990 }).uid, 990);

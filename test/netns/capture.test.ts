@@ -1,0 +1,319 @@
+/**
+ * The capture alone, without SMTP: what `warp rules` applies brings exactly the right connections to the listener, and
+ * the addon says where they were going. The server `mx` answers directly where a connection was not captured.
+ */
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { RulesSettings } from "../../src/cli/rules.ts";
+import { Lab, labUnavailable, type Namespace, root } from "./lab.ts";
+
+const port = 10025;
+const mark = 0x77;
+const skip = labUnavailable("iptables", "setpriv");
+
+interface Answer {
+  readonly captured?: string;
+  readonly reached?: string;
+  readonly peer?: string;
+  readonly local?: string;
+  readonly error?: string;
+}
+
+function settings(change: Partial<RulesSettings> & { mode?: "redirect" | "tproxy" } = {}): RulesSettings {
+  const { mode = "redirect", ...rest } = change;
+  return {
+    capture: { mode, mark, ports: [25] },
+    listen: [
+      { ip: "127.0.0.1", port },
+      { ip: "::1", port },
+    ],
+    listenIsDefault: false,
+    clients: { self: true, networks: [] },
+    ...rest,
+  };
+}
+
+function rules(namespace: Namespace, given: RulesSettings, ...args: string[]) {
+  return namespace.attempt(process.execPath, [`${root}/test/netns/programs/rules.ts`, ...args], {
+    env: { WARP_TEST_RULES: JSON.stringify(given) },
+  });
+}
+
+async function apply(namespace: Namespace, given: RulesSettings, ...args: string[]): Promise<void> {
+  const done = rules(namespace, given, "--apply", ...args);
+  assert.equal(done.status, 0, done.stderr);
+}
+
+async function connect(namespace: Namespace, ip: string, ...options: string[]): Promise<Answer> {
+  const args = [`${root}/test/netns/programs/connect.ts`, ip, "25", ...options];
+  const done = await namespace.complete(process.execPath, args);
+  return JSON.parse(done.stdout) as Answer;
+}
+
+function withoutCounters(ruleset: string): string {
+  return ruleset.replace(/packets \d+ bytes \d+/g, "");
+}
+
+describe("capture of this host's connections", { skip }, () => {
+  let lab: Lab;
+  let host: Namespace;
+
+  before(async () => {
+    lab = new Lab();
+    host = lab.namespace("host");
+    const mx = lab.namespace("mx");
+    const mxAddresses = ["192.0.2.10/24", "192.0.2.20/24", "2001:db8::10/64"];
+    lab.link(host, "eth0", ["192.0.2.1/24", "2001:db8::1/64"], mx, "eth0", mxAddresses);
+    const bare = mxAddresses.map((address) => address.split("/")[0]!);
+    const servers = [
+      mx.startNode("test/netns/programs/answer.ts", "25", ...bare),
+      host.startNode("test/netns/programs/answer.ts", "25", "192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"),
+    ];
+    await Promise.all(servers.map((server) => server.line(/ready/)));
+  });
+  after(() => lab.end());
+
+  for (const { form, args, families } of [
+    { form: "nftables", args: [] as string[], families: ["ipv4", "ipv6"] },
+    { form: "iptables", args: ["--iptables"], families: ["ipv4"] },
+  ]) {
+    describe(`by ${form}`, () => {
+      let listeners: { stop(): Promise<number> }[] = [];
+      const given = settings(families.length === 2 ? {} : { listen: [{ ip: "127.0.0.1", port }] });
+
+      before(async () => {
+        const started = given.listen.map(({ ip }) =>
+          host.startNode("test/netns/programs/original-destination.ts", ip, String(port)),
+        );
+        listeners = started;
+        await Promise.all(started.map((listener) => listener.line(/ready/)));
+        await apply(host, given, "--uid", "65534", ...args);
+      });
+      after(async () => {
+        assert.equal(rules(host, given, "--remove").status, 0);
+        await Promise.all(listeners.map((listener) => listener.stop()));
+      });
+
+      it("brings an IPv4 connection to the listener, which learns where it was going", async () => {
+        const answer = await connect(host, "192.0.2.10");
+        assert.equal(answer.captured, "192.0.2.10 25");
+        // Its peer is the host's public address, which is why client networks default to this host's own.
+        assert.equal(answer.peer, "192.0.2.1");
+        assert.equal((await connect(host, "192.0.2.20")).captured, "192.0.2.20 25");
+      });
+
+      if (families.includes("ipv6")) {
+        it("brings an IPv6 connection to the listener, which learns where it was going", async () => {
+          const answer = await connect(host, "2001:db8::10");
+          assert.equal(answer.captured, "2001:db8::10 25");
+          assert.equal(answer.peer, "2001:db8::1");
+        });
+      }
+
+      it("leaves destinations alone that are this host: its MX and local submission", async () => {
+        assert.equal((await connect(host, "192.0.2.1")).reached, "192.0.2.1");
+        assert.equal((await connect(host, "127.0.0.1")).reached, "127.0.0.1");
+        assert.equal((await connect(host, "2001:db8::1")).reached, "2001:db8::1");
+        assert.equal((await connect(host, "::1")).reached, "::1");
+      });
+
+      it("lets warp's own connections pass by their mark, and no other mark's", async () => {
+        assert.equal((await connect(host, "192.0.2.10", `mark=${mark}`)).reached, "192.0.2.10");
+        assert.equal((await connect(host, "192.0.2.10", "mark=120")).captured, "192.0.2.10 25");
+        if (families.includes("ipv6")) {
+          assert.equal((await connect(host, "2001:db8::10", `mark=${mark}`)).reached, "2001:db8::10");
+        }
+      });
+
+      it("lets the connections of warp's user pass", async () => {
+        const program = `${root}/test/netns/programs/connect.ts`;
+        const asUser = ["--reuid", "65534", "--clear-groups", process.execPath, program, "192.0.2.10", "25"];
+        const done = await host.complete("setpriv", asUser);
+        assert.deepEqual(JSON.parse(done.stdout), { reached: "192.0.2.10", peer: "192.0.2.1" });
+      });
+
+      it("stays the same when applied again", async () => {
+        const before = host.run("nft", "list", "ruleset");
+        await apply(host, given, "--uid", "65534", ...args);
+        assert.equal(withoutCounters(host.run("nft", "list", "ruleset")), withoutCounters(before));
+        assert.equal((await connect(host, "192.0.2.10")).captured, "192.0.2.10 25");
+      });
+
+      it("is gone after its removal, which may be repeated", async () => {
+        assert.equal(rules(host, given, "--remove").status, 0);
+        assert.equal((await connect(host, "192.0.2.10")).reached, "192.0.2.10");
+        assert.equal(rules(host, given, "--remove").status, 0);
+        assert.doesNotMatch(host.run("nft", "list", "ruleset"), /warp/i);
+      });
+    });
+  }
+
+  it("reaches a dual-stack listener by both families, IPv4 destinations told as IPv4", async () => {
+    const given = settings({ listen: [{ ip: "::", port }] });
+    const listener = host.startNode("test/netns/programs/original-destination.ts", "::", String(port));
+    await listener.line(/ready/);
+    await apply(host, given);
+    const ipv4 = await connect(host, "192.0.2.10");
+    const ipv6 = await connect(host, "2001:db8::10");
+    rules(host, given, "--remove");
+    await listener.stop();
+    assert.equal(ipv4.captured, "192.0.2.10 25");
+    assert.equal(ipv4.local, `::ffff:127.0.0.1 ${port}`);
+    assert.equal(ipv6.captured, "2001:db8::10 25");
+  });
+
+  it("tells a connection that nothing redirected by its own address or ENOENT", async () => {
+    const listener = host.startNode("test/netns/programs/original-destination.ts", "192.0.2.1", "2525");
+    await listener.line(/ready/);
+    const args = [`${root}/test/netns/programs/connect.ts`, "192.0.2.1", "2525"];
+    const answer = JSON.parse((await host.complete(process.execPath, args)).stdout) as Answer;
+    await listener.stop();
+    assert.ok(answer.captured === "192.0.2.1 2525" || answer.error === "ENOENT", JSON.stringify(answer));
+  });
+
+  it("captures TPROXY's way on this host too, with the destination as the local address", async () => {
+    const given = settings({ mode: "tproxy" });
+    const started = given.listen.map(({ ip }) =>
+      host.startNode("test/netns/programs/original-destination.ts", ip, String(port), "transparent"),
+    );
+    await Promise.all(started.map((listener) => listener.line(/ready/)));
+    await apply(host, given);
+    const ipv4 = await connect(host, "192.0.2.10");
+    const ipv6 = await connect(host, "2001:db8::10");
+    const marked = await connect(host, "192.0.2.10", `mark=${mark}`);
+    const own = await connect(host, "192.0.2.1");
+    assert.equal(rules(host, given, "--remove").status, 0);
+    const after = await connect(host, "192.0.2.10");
+    const rulesAfter = host.run("ip", "rule");
+    await Promise.all(started.map((listener) => listener.stop()));
+    assert.equal(ipv4.local, "192.0.2.10 25");
+    assert.equal(ipv4.peer, "192.0.2.1");
+    assert.equal(ipv6.local, "2001:db8::10 25");
+    assert.equal(marked.reached, "192.0.2.10");
+    assert.equal(own.reached, "192.0.2.1");
+    assert.equal(after.reached, "192.0.2.10");
+    assert.doesNotMatch(rulesAfter, /fwmark/);
+  });
+});
+
+describe("capture of other hosts' connections at a gateway", { skip }, () => {
+  let lab: Lab;
+  let client: Namespace;
+  let gateway: Namespace;
+  const clients = {
+    self: false,
+    networks: [
+      { address: "198.51.100.0", prefix: 24, family: 4 as const },
+      { address: "2001:db8:1::", prefix: 48, family: 6 as const },
+    ],
+  };
+
+  before(async () => {
+    lab = new Lab();
+    client = lab.namespace("client");
+    gateway = lab.namespace("gateway");
+    const mx = lab.namespace("mx");
+    const clientAddresses = ["198.51.100.2/24", "2001:db8:1::2/64"];
+    lab.link(client, "eth0", clientAddresses, gateway, "lan", ["198.51.100.1/24", "2001:db8:1::1/64"]);
+    lab.link(gateway, "wan", ["192.0.2.1/24", "2001:db8::1/64"], mx, "eth0", [
+      "192.0.2.10/24",
+      "2001:db8::10/64",
+    ]);
+    gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1");
+    for (const [namespace, ipv4, ipv6] of [
+      [client, "198.51.100.1", "2001:db8:1::1"],
+      [mx, "192.0.2.1", "2001:db8::1"],
+    ] as const) {
+      namespace.run("ip", "route", "add", "default", "via", ipv4);
+      namespace.run("ip", "-6", "route", "add", "default", "via", ipv6);
+    }
+    const servers = [
+      mx.startNode("test/netns/programs/answer.ts", "25", "192.0.2.10", "2001:db8::10"),
+      gateway.startNode("test/netns/programs/answer.ts", "25", "198.51.100.1", "2001:db8:1::1"),
+    ];
+    await Promise.all(servers.map((server) => server.line(/ready/)));
+  });
+  after(() => lab.end());
+
+  it("refuses rules that a loopback listener could not serve", () => {
+    const done = rules(gateway, settings({ clients }), "--apply");
+    assert.equal(done.status, 1);
+    assert.match(
+      done.stderr,
+      /can receive the IPv4 connections of clients 198\.51\.100\.0\/24: listen on 0\.0\.0\.0/,
+    );
+    assert.doesNotMatch(gateway.run("nft", "list", "ruleset"), /warp/);
+  });
+
+  it("redirects both families to a wildcard listener, and nothing that is for the gateway", async () => {
+    const given = settings({ clients, listen: [{ ip: "::", port }] });
+    const listener = gateway.startNode("test/netns/programs/original-destination.ts", "::", String(port));
+    await listener.line(/ready/);
+    await apply(gateway, given);
+    const ipv4 = await connect(client, "192.0.2.10");
+    const ipv6 = await connect(client, "2001:db8::10");
+    const toGateway = await connect(client, "198.51.100.1");
+    const toGateway6 = await connect(client, "2001:db8:1::1");
+    rules(gateway, given, "--remove");
+    await listener.stop();
+    assert.equal(ipv4.captured, "192.0.2.10 25");
+    assert.equal(ipv4.peer, "::ffff:198.51.100.2");
+    assert.equal(ipv6.captured, "2001:db8::10 25");
+    assert.equal(ipv6.peer, "2001:db8:1::2");
+    assert.equal(toGateway.reached, "198.51.100.1");
+    assert.equal(toGateway6.reached, "2001:db8:1::1");
+  });
+
+  it("redirects to a listener on the address of the interface that clients come in by", async () => {
+    const listen = [
+      { ip: "198.51.100.1", port },
+      { ip: "2001:db8:1::1", port },
+    ];
+    const given = settings({ clients, listen });
+    const started = listen.map(({ ip }) =>
+      gateway.startNode("test/netns/programs/original-destination.ts", ip, String(port)),
+    );
+    await Promise.all(started.map((listener) => listener.line(/ready/)));
+    await apply(gateway, given);
+    const ipv4 = await connect(client, "192.0.2.10");
+    const ipv6 = await connect(client, "2001:db8::10");
+    rules(gateway, given, "--remove");
+    await Promise.all(started.map((listener) => listener.stop()));
+    assert.equal(ipv4.captured, "192.0.2.10 25");
+    assert.equal(ipv6.captured, "2001:db8::10 25");
+  });
+
+  it("lets hosts pass that are in no client network", async () => {
+    const networks = [{ address: "203.0.113.0", prefix: 24, family: 4 as const }];
+    const given = settings({ clients: { self: false, networks }, listen: [{ ip: "::", port }] });
+    await apply(gateway, given);
+    const answer = await connect(client, "192.0.2.10");
+    rules(gateway, given, "--remove");
+    assert.deepEqual(answer, { reached: "192.0.2.10", peer: "198.51.100.2" });
+  });
+
+  for (const { form, args } of [
+    { form: "nftables", args: [] as string[] },
+    { form: "iptables", args: ["--iptables"] },
+  ]) {
+    it(`hands both families over by TPROXY to loopback listeners, by ${form}`, async () => {
+      const given = settings({ mode: "tproxy", clients });
+      const started = given.listen.map(({ ip }) =>
+        gateway.startNode("test/netns/programs/original-destination.ts", ip, String(port), "transparent"),
+      );
+      await Promise.all(started.map((listener) => listener.line(/ready/)));
+      await apply(gateway, given, ...args);
+      const ipv4 = await connect(client, "192.0.2.10");
+      const ipv6 = await connect(client, "2001:db8::10");
+      const toGateway = await connect(client, "198.51.100.1");
+      assert.equal(rules(gateway, given, "--remove").status, 0);
+      await Promise.all(started.map((listener) => listener.stop()));
+      assert.equal(ipv4.local, "192.0.2.10 25");
+      assert.equal(ipv4.peer, "198.51.100.2");
+      assert.equal(ipv6.local, "2001:db8::10 25");
+      assert.equal(ipv6.peer, "2001:db8:1::2");
+      assert.equal(toGateway.reached, "198.51.100.1");
+    });
+  }
+});
