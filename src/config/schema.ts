@@ -621,15 +621,22 @@ const sqlite = z
   .strictObject({
     dsn: text.optional().describe("Path, `:memory:` or `file:` URI; default: `SQLITE_DSN`, then `DSN`."),
     keep: duration.optional().describe("How long rows are kept; default: for ever."),
+    synchronous: words("full", "normal")
+      .prefault("full")
+      .describe("`full`: on the disk before each acknowledgement; `normal`: safe unless the machine crashes."),
   })
-  .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
+  .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep, synchronous: raw.synchronous }));
 const file = z
   .strictObject({
     path: filePath.optional().describe("File that lines are appended to; default: `FILE_PATH`."),
     rotate_size: positiveSize.optional().describe("Rotate beyond this size."),
     rotate_age: duration.optional().describe("Rotate after this time."),
-    rotate_keep: count(1, 10_000).prefault(10).describe("Rotated files that are kept."),
-    fsync: words("always", "batch", "never").prefault("batch").describe("When the file is synced to disk."),
+    rotate_keep: count(0, 10_000).prefault(10).describe("Rotated files that are kept; 0: all."),
+    fsync: words("always", "interval", "never")
+      .prefault("always")
+      .describe(
+        "When the file is synced to disk: before each acknowledgement, once a second, or as the system likes.",
+      ),
   })
   .transform((raw) => ({
     path: raw.path,
@@ -657,6 +664,15 @@ const slack = z
     digest: timer
       .prefault("1m")
       .describe("Shortest time between two digests (rejections, throttling, hook failures)."),
+    thresholds: z
+      .strictObject({
+        rejections: count(0, 1_000_000).prefault(10).describe("Recipients refused."),
+        throttled: count(0, 1_000_000).prefault(10).describe("Recipients deferred for rate or reputation."),
+        blocked_ips: count(0, 1_000_000).prefault(1).describe("Answers that say that a source IP is blocked."),
+        hook_failures: count(0, 1_000_000).prefault(1).describe("Failures of filters."),
+      })
+      .prefault({})
+      .describe("From how many between two digests each is said; 0: never."),
   })
   .transform((raw) => ({
     token: raw.token,
@@ -664,6 +680,12 @@ const slack = z
     url: raw.url,
     connections: raw.connections,
     digestMs: raw.digest,
+    thresholds: {
+      rejections: raw.thresholds.rejections,
+      throttled: raw.thresholds.throttled,
+      blockedIps: raw.thresholds.blocked_ips,
+      hookFailures: raw.thresholds.hook_failures,
+    },
   }));
 
 // ------------------------------------------------------------------------------------------------------- the whole

@@ -1,0 +1,198 @@
+/**
+ * `warp hook KIND[,KIND…]`: runs bundled hook servers until SIGTERM or SIGINT. SIGHUP opens files anew. A setting that is
+ * missing or wrong is one line on stderr and exit status 1.
+ *
+ * Started by the proxy (`--plugins`, src/hooks/plugins.ts) it is told its settings by the environment, says by IPC that it
+ * listens or why it can't, and stops when the proxy says so or is gone: not by a signal that a service manager sends to
+ * all processes at once, since the proxy still has events to hand over then.
+ */
+import { kindNames } from "../hookservers/registry.ts";
+import { type RunningServer, serveKinds } from "../hookservers/server.ts";
+import { SettingError, type SinkContext } from "../hookservers/sink.ts";
+import type { SettingsOf } from "./commands.ts";
+import { type CommandSpec, type ParsedOptions, runCommand, UsageError } from "./options.ts";
+import { version } from "./version.ts";
+
+export const spec: CommandSpec = {
+  name: "hook",
+  summary: "Run bundled hook servers",
+  description: [
+    "Several kinds run in one server: a batch of events is acknowledged when every sink has stored it (slack is best " +
+      "effort and never waited for). Settings come from the options, the file that --config names (sections file, " +
+      "sqlite, mysql, slack), and the environment: FILE_PATH, DSN, SQLITE_DSN, MYSQL_DSN, SLACK_TOKEN, SLACK_CHANNEL.",
+  ],
+  operands: [{ name: "KIND[,KIND…]", help: "file, sqlite, mysql, slack, rspamd" }],
+  options: [
+    { name: "listen", value: "ADDRESS", help: "unix:/path or host:port" },
+    { name: "config", value: "FILE", help: "The configuration", completes: "file" },
+    { name: "file-path", value: "FILE", help: "file: where lines go", completes: "file" },
+    { name: "fsync", value: "WHEN", help: "file: sync to disk", choices: ["always", "interval", "never"] },
+    { name: "rotate-size", value: "SIZE", help: "file: put it aside beyond this size" },
+    { name: "rotate-age", value: "DURATION", help: "file: put it aside after this time" },
+    { name: "rotate-keep", value: "N", help: "file: how many put aside are kept; 0: all" },
+    { name: "sqlite-dsn", value: "PATH", help: "sqlite: a path, :memory: or file: URI", completes: "file" },
+    { name: "mysql-dsn", value: "DSN", help: "mysql: user:password@tcp(host:port)/database, or a URL" },
+    { name: "keep", value: "DURATION", help: "sqlite, mysql: delete rows that are older" },
+    { name: "init", help: "mysql: make database and tables, then exit" },
+    { name: "slack-channel", value: "CHANNEL", help: "slack: where messages go" },
+    { name: "slack-url", value: "URL", help: "slack: base address of its API" },
+    { name: "set", value: "KIND.KEY=VALUE", help: "A setting of another kind", repeatable: true },
+    { name: "cert", value: "FILE", help: "TLS on TCP: certificate chain (PEM)", completes: "file" },
+    { name: "key", value: "FILE", help: "TLS on TCP: its key", completes: "file" },
+    {
+      name: "client-ca",
+      value: "FILE",
+      help: "TLS on TCP: who signs the proxies' certificates",
+      completes: "file",
+    },
+    { name: "insecure", help: "TCP beyond loopback without TLS, where the network is trusted" },
+    { name: "supervised", help: "Started by the proxy", hidden: true },
+  ],
+  examples: [
+    ["warp hook file --listen unix:/run/warp/file.sock --file-path /var/log/warp.json", "One sink."],
+    [
+      "DSN=/var/lib/warp/warp.db warp hook sqlite,file --listen 127.0.0.1:7070 --file-path f.json",
+      "Two in one server.",
+    ],
+    ["warp hook mysql --init --mysql-dsn 'warp:secret@tcp(db:3306)/warp'", "Make the tables."],
+  ],
+};
+
+type Sections = Record<string, Record<string, unknown>>;
+/** How long sinks may take to finish what they have when the server stops. ms. */
+const graceMs = 10_000;
+
+export async function hookCommand(argv: readonly string[], settingsOf: SettingsOf): Promise<number> {
+  return runCommand(spec, argv, async (options) => {
+    const kinds = kindsOf(options);
+    const isSupervised = options.flag("supervised") && process.send !== undefined;
+    const context: SinkContext = { env: process.env, now: Date.now, log };
+    try {
+      const settings = isSupervised ? settingsFromProxy() : settingsFrom(options, settingsOf);
+      if (options.flag("init")) return await init(kinds, settings, context);
+      const server = await start(kinds, settings, options, context);
+      if (isSupervised) process.send!({ ready: server.address });
+      else process.stdout.write(`warp hook ${kinds.join(",")} listens to ${server.address}\n`);
+      await untilStopped(server, isSupervised);
+      await server.close(graceMs);
+      return 0;
+    } catch (error) {
+      if (!(error instanceof SettingError)) throw error;
+      if (isSupervised) await told({ failed: error.message });
+      else process.stderr.write(`${error.message}\n`);
+      return 1;
+    }
+  });
+}
+
+function log(line: string): void {
+  process.stderr.write(`warp hook: ${line}\n`);
+}
+
+function kindsOf(options: ParsedOptions): string[] {
+  const kinds = options.operands[0]!.split(",").map((kind) => kind.trim());
+  for (const [index, kind] of kinds.entries()) {
+    if (!kindNames().includes(kind)) {
+      throw new UsageError(`"${kind}" is no hook server; there are: ${kindNames().join(", ")}`);
+    }
+    if (kinds.indexOf(kind) !== index) throw new UsageError(`${kind} is named twice`);
+  }
+  return kinds;
+}
+
+function start(
+  kinds: readonly string[],
+  settings: Sections,
+  options: ParsedOptions,
+  context: SinkContext,
+): Promise<RunningServer> {
+  const listen = options.value("listen");
+  if (listen === undefined)
+    throw new UsageError("--listen is missing: --listen unix:/path or --listen host:port");
+  const [cert, key, clientCa] = [options.value("cert"), options.value("key"), options.value("client-ca")];
+  if ((cert === undefined) !== (key === undefined)) throw new UsageError("--cert and --key go together");
+  return serveKinds({
+    kinds,
+    listen,
+    settings,
+    context,
+    version: version().version,
+    insecure: options.flag("insecure"),
+    ...(cert !== undefined && key !== undefined && { tls: { cert, key, ...(clientCa && { clientCa }) } }),
+  });
+}
+
+async function init(kinds: readonly string[], settings: Sections, context: SinkContext): Promise<number> {
+  if (kinds.join() !== "mysql") throw new UsageError("--init is for mysql alone");
+  const { initMysql } = await import("../hookservers/mysql.ts");
+  process.stdout.write(`the tables are ready: ${await initMysql(settings.mysql ?? {}, context)}\n`);
+  return 0;
+}
+
+/** The configuration's sections, and what the options say above them. */
+function settingsFrom(options: ParsedOptions, settingsOf: SettingsOf): Sections {
+  const { file, sqlite, mysql, slack } = settingsOf(options);
+  const keepMs = options.durationMs("keep");
+  const sections: Sections = {
+    file: {
+      ...file,
+      ...given("path", options.value("file-path")),
+      ...given("fsync", options.value("fsync")),
+      ...given("rotateSizeOctets", options.octets("rotate-size")),
+      ...given("rotateAgeMs", options.durationMs("rotate-age")),
+      ...given("rotateKeep", options.number("rotate-keep")),
+    },
+    sqlite: { ...sqlite, ...given("dsn", options.value("sqlite-dsn")), ...given("keepMs", keepMs) },
+    mysql: { ...mysql, ...given("dsn", options.value("mysql-dsn")), ...given("keepMs", keepMs) },
+    slack: {
+      ...slack,
+      ...given("channel", options.value("slack-channel")),
+      ...given("url", options.value("slack-url")),
+    },
+  };
+  for (const text of options.list("set")) addSetting(sections, text);
+  return sections;
+}
+
+function addSetting(sections: Sections, text: string): void {
+  const [, kind, key, value] = /^([a-z0-9_-]+)\.([A-Za-z0-9_]+)=(.*)$/s.exec(text) ?? [];
+  if (kind === undefined || key === undefined || value === undefined) {
+    throw new UsageError(`--set was "${text}", should be KIND.KEY=VALUE`);
+  }
+  sections[kind] = { ...sections[kind], [key]: value };
+}
+
+function given(key: string, value: unknown): Record<string, unknown> {
+  return value === undefined ? {} : { [key]: value };
+}
+
+/** By the environment, since tokens and passwords must not be seen in the list of processes. */
+function settingsFromProxy(): Sections {
+  const text = process.env.WARP_HOOK_SETTINGS ?? "{}";
+  delete process.env.WARP_HOOK_SETTINGS;
+  return JSON.parse(text) as Sections;
+}
+
+/** Resolves when it is time to stop. */
+function untilStopped(server: RunningServer, isSupervised: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    process.on("SIGHUP", () => {
+      server.reopen().catch((error: Error) => log(`opening files anew failed: ${error.message}`));
+    });
+    const parent = process.ppid;
+    const asked = () => {
+      if (!isSupervised || process.ppid !== parent) resolve();
+    };
+    process.on("SIGTERM", asked);
+    process.on("SIGINT", asked);
+    if (!isSupervised) return;
+    process.on("disconnect", resolve);
+    process.on("message", (message) => {
+      if (message === "stop") resolve();
+    });
+  });
+}
+
+function told(message: object): Promise<void> {
+  return new Promise((resolve) => process.send!(message, () => resolve()));
+}
