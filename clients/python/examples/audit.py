@@ -10,13 +10,13 @@ are read at the start, and a line that a crash cut in the middle is removed (it 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-
-from google.protobuf.json_format import MessageToDict
 
 from warp_hook import Batch, Event, Hook, Outcome, argument_parser, run_from
 
@@ -25,11 +25,15 @@ REMEMBERED_IDS = 262_144
 
 
 class AuditLog:
-    """The file. Not shared between processes; `append` is called by one thread at a time or guarded by its caller."""
+    """The file, which one process may have. `append` is called by one thread at a time or guarded by its caller."""
 
     def __init__(self, path: Path) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{path} is in use by another process") from None
         self._recover()
 
     def append(self, events: list[Event]) -> int:
@@ -96,8 +100,12 @@ def line(event: Event) -> bytes:
                     for one in done.filters
                 ],
             }
-        case "gap" | "notice" as kind:
-            record |= MessageToDict(getattr(event, kind), preserving_proto_field_name=True)
+        case "gap":
+            gap = event.gap
+            record |= {"first_sequence": gap.first_sequence, "count": gap.count, "reason": gap.reason}
+        case "notice":
+            notice = event.notice
+            record |= {"code": notice.code, "text": notice.text, "fields": dict(notice.fields)}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
@@ -136,7 +144,10 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--file", type=Path, required=True, help="where the lines go (made if missing, mode 0600)")
     arguments = parser.parse_args()
-    log = AuditLog(arguments.file)
+    try:
+        log = AuditLog(arguments.file)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"audit: {arguments.file}: {error!r}")
     try:
         run_from(make_hook(log), arguments)
     finally:

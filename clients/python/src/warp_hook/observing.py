@@ -2,7 +2,8 @@
 
 An acknowledgement says that everything up to that sequence is stored; so it is sent after the functions have returned,
 and a heartbeat during a slow one is answered with the sequence before it. What is read ahead is bounded by what the
-proxy may have unacknowledged in flight (8,192 events or 8 MiB): past it we stop reading.
+proxy may have unacknowledged in flight (8,192 events or 8 MiB): past it we stop reading. A proxy that hears nothing for
+45 s takes us for dead, and one that waits for acknowledgements sends no heartbeat: so the last one is repeated.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .v1 import hook_pb2 as pb
 
 READ_AHEAD_EVENTS = 8192
 READ_AHEAD_OCTETS = 9 * 1024 * 1024
+REPEAT_AFTER_SECONDS = 15.0
 
 
 class ObserveStream:
@@ -77,13 +79,23 @@ class ObserveStream:
                 if not self._pending:
                     return
                 request, octets = self._pending.popleft()
-            await self._handle(Batch(request.source, request.events))
+            await self._patiently(self._handle(Batch(request.source, request.events)))
             self._acked = max(self._acked, max(event.sequence for event in request.events))
             await self._acknowledge()
             async with self._changed:
                 self._pending_events -= len(request.events)
                 self._pending_octets -= octets
                 self._changed.notify_all()
+
+    async def _patiently(self, handling: Awaitable[None]) -> None:
+        """Waits for a handler, repeating the last acknowledgement while it takes long."""
+        task = asyncio.ensure_future(handling)
+        try:
+            while not (await asyncio.wait({task}, timeout=REPEAT_AFTER_SECONDS))[0]:
+                await self._acknowledge()
+        finally:
+            task.cancel()  # nothing, where it is done
+        task.result()
 
     async def _end(self, *, drop: bool) -> None:
         async with self._changed:

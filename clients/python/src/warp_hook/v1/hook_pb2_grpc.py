@@ -26,7 +26,29 @@ if _version_not_supported:
 
 
 class HookServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """What a hook server implements. Describe always; Observe to observe; BeforeRelay to filter; SelectRoute to choose the
+    outgoing IP. The other RPCs may stay UNIMPLEMENTED, as long as Describe does not name them. The standard health service
+    (`grpc.health.v1.Health`) is welcome beside it and not needed.
+
+    A connection
+
+    1. warp connects, and calls Describe.
+    2. If Describe names one of the AFTER_ capabilities and the configuration does not make the hook a filter only, warp
+    opens one Observe stream, per worker, and keeps it open.
+    3. If Describe names BEFORE_RELAY, or the configuration says that the hook is a filter, warp calls BeforeRelay for
+    each message that the hook is configured to see, many at a time.
+    4. If Describe names SELECT_ROUTE and the configuration says so, warp calls SelectRoute for each transaction.
+    5. When the connection is lost, or the server says GOAWAY, warp connects again, at first at once, then with growing
+    pauses, and begins again at 1. A server may restart at any time: nothing is lost but what a filter had not
+    answered yet.
+
+    warp sends no HTTP/2 pings: an idle connection is one where nothing happens. A server should not limit its connections'
+    age to less than some minutes, and needs no message limit beyond gRPC's default of 4 MiB.
+
+    A hook may be asked by several proxies, and by several workers of each, at the same time: up to one Observe stream per
+    worker, which stays open, beside the calls of BeforeRelay. A server with a fixed number of threads, each eaten by an open
+    stream, stops answering verdicts; use an asynchronous one.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -57,31 +79,124 @@ class HookServiceStub:
 
 
 class HookServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """What a hook server implements. Describe always; Observe to observe; BeforeRelay to filter; SelectRoute to choose the
+    outgoing IP. The other RPCs may stay UNIMPLEMENTED, as long as Describe does not name them. The standard health service
+    (`grpc.health.v1.Health`) is welcome beside it and not needed.
+
+    A connection
+
+    1. warp connects, and calls Describe.
+    2. If Describe names one of the AFTER_ capabilities and the configuration does not make the hook a filter only, warp
+    opens one Observe stream, per worker, and keeps it open.
+    3. If Describe names BEFORE_RELAY, or the configuration says that the hook is a filter, warp calls BeforeRelay for
+    each message that the hook is configured to see, many at a time.
+    4. If Describe names SELECT_ROUTE and the configuration says so, warp calls SelectRoute for each transaction.
+    5. When the connection is lost, or the server says GOAWAY, warp connects again, at first at once, then with growing
+    pauses, and begins again at 1. A server may restart at any time: nothing is lost but what a filter had not
+    answered yet.
+
+    warp sends no HTTP/2 pings: an idle connection is one where nothing happens. A server should not limit its connections'
+    age to less than some minutes, and needs no message limit beyond gRPC's default of 4 MiB.
+
+    A hook may be asked by several proxies, and by several workers of each, at the same time: up to one Observe stream per
+    worker, which stays open, beside the calls of BeforeRelay. A server with a fixed number of threads, each eaten by an open
+    stream, stops answering verdicts; use an asynchronous one.
+    """
 
     def Describe(self, request, context):
-        """Required. Called once per (re)connect, before anything else.
+        """Says what this hook is. Required; called at each connect and reconnect, before anything else.
+
+        1. warp sends its version, the name that its configuration gives this hook, and itself as Source.
+        2. The server answers within 10 seconds.
+
+        An answer is good until the next reconnect. An error or a timeout means that the hook is absent: warp tries again with
+        growing pauses, and until it has answered, `on_failure` applies to every message if the hook is a filter by
+        configuration, or has no role by configuration. UNIMPLEMENTED is a failure too, reported as «no warp hook at this
+        address». A hook that once named BEFORE_RELAY and no longer does stays a filter until the configuration is reloaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Observe(self, request_iterator, context):
-        """One stream per worker and observer. Acknowledge what is stored.
+        """Tells an observer what happened, in order, and hears from it what it has stored.
+
+        1. warp opens the stream and sends batches of events: at most 512 events, at most 1 MiB. Sequences grow by one from
+        event to event; where a sequence is missing, a Gap says how many.
+        2. The server stores a batch, then answers with the highest sequence that it has *stored* (on disk, committed: what
+        survives its own crash, as far as it promises that). An acknowledgement covers everything up to it; it may come
+        for each batch, or for several at once, in any rhythm.
+        3. At most 8 MiB or 8,192 events are in flight unacknowledged. Then warp waits, and keeps what follows in its own
+        bounded queue, or its journal.
+        4. When there was nothing to send for 15 seconds, warp sends a request without events: the heartbeat. The server
+        answers it like any other, with the highest sequence that it has stored on this stream, 0 before the first.
+        5. Acknowledged events are forgotten. After a reconnect, everything that was not acknowledged is sent again, in
+        order: each event arrives at least once. `Event.id` is the same each time; a store that keeps it as its key holds
+        each event exactly once.
+
+        Ends of a stream
+        - The server ends it cleanly (status OK), or says GOAWAY: a reconnect, not a failure.
+        - The server ends it with an error: not stored. warp logs the error's text, reconnects with growing pauses and
+        sends again what was not acknowledged.
+        - The server is silent for 45 seconds (no acknowledgement of anything, heartbeats included): warp takes it for dead,
+        cancels the stream and reconnects. A server that needs longer for one batch repeats its last acknowledgement
+        meanwhile.
+        - warp ends its side (half-close) when it stops, or when its configuration changed: the server acknowledges what it
+        has stored and ends its side. warp waits for that for some seconds at most.
+        - UNIMPLEMENTED, although Describe named an AFTER_ capability: a failure, logged in plain words.
+
+        An acknowledgement of a sequence that was never sent, or below an earlier one, changes nothing.
+
+        An observer is never in the way of mail. What a slow or dead one has not acknowledged waits in a bounded queue, or in
+        the journal on disk where one is configured; beyond that bound the oldest events are dropped and a Gap says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BeforeRelay(self, request_iterator, context):
-        """One call per message, never retried. Answer once, at any time.
+        """Asks a filter for its verdict on one message. The client's transaction waits.
+
+        1. warp sends the envelope, as the first part.
+        2. warp sends the message in order, in chunks of at most 64 KiB, as fast as flow control lets it; none for an empty
+        message. With `header_only` it is the header section with its empty line, with `truncated` the first
+        `max_message_octets` octets.
+        3. warp closes its side (half-close): the message is complete.
+        4. The server answers once, with a verdict. It may do so at any time after the envelope, also before the message was
+        sent: warp then stops sending.
+        5. warp applies the verdict and hands the result to the next filter of the chain. The first reject or discard ends
+        the chain. A verdict in shadow mode (`enforce: false`) is recorded and not applied.
+
+        Time: the deadline of the call is the smaller of the hook's configured deadline (default 30 s) and what is left of the
+        chain's budget (120 s for all filters together); it is set on the call, and stands in `Envelope.time_left`.
+
+        Failures. Each of these is a failure of the hook, and its `on_failure` decides over this one transaction: `tempfail`
+        (the default: 451 4.7.1 to the client, which keeps the message and tries again), `reject` (554 5.7.1), or `accept`
+        (relayed without this filter's verdict, with a header field that says which filter was skipped):
+        - the hook is absent, or the connection is refused;
+        - the deadline is over (the call is cancelled then: DEADLINE_EXCEEDED);
+        - any error status, UNIMPLEMENTED included; a connection lost during the call;
+        - a clean end (status OK) without an answer;
+        - an answer without a verdict, or with one that warp does not know;
+        - an invalid verdict: see at each one. An invalid edit makes the whole answer invalid.
+        After five deadlines in a row warp asks no longer for 10 seconds, then one call tries again.
+
+        A call is never retried by warp; that is for the client to do with the message. A call that the server sees cancelled
+        (the client left, or the deadline is over) needs no answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SelectRoute(self, request, context):
-        """Optional: custom logic for the outgoing IP, one call per transaction.
+        """Asks for the IP that a transaction leaves from. Optional; one call per transaction, at MAIL, or at the first RCPT where a
+        rule needs the recipient.
+
+        1. warp sends what it knows, and the pools that it has.
+        2. The server answers within 200 ms.
+
+        An error, a timeout, an unknown pool, an IP that is in no pool or not usable now, or an invalid reply: the
+        configuration's rules decide, and a metric counts it. Mail never waits longer than those 200 ms.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +234,29 @@ def add_HookServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HookService:
-    """Missing associated documentation comment in .proto file."""
+    """What a hook server implements. Describe always; Observe to observe; BeforeRelay to filter; SelectRoute to choose the
+    outgoing IP. The other RPCs may stay UNIMPLEMENTED, as long as Describe does not name them. The standard health service
+    (`grpc.health.v1.Health`) is welcome beside it and not needed.
+
+    A connection
+
+    1. warp connects, and calls Describe.
+    2. If Describe names one of the AFTER_ capabilities and the configuration does not make the hook a filter only, warp
+    opens one Observe stream, per worker, and keeps it open.
+    3. If Describe names BEFORE_RELAY, or the configuration says that the hook is a filter, warp calls BeforeRelay for
+    each message that the hook is configured to see, many at a time.
+    4. If Describe names SELECT_ROUTE and the configuration says so, warp calls SelectRoute for each transaction.
+    5. When the connection is lost, or the server says GOAWAY, warp connects again, at first at once, then with growing
+    pauses, and begins again at 1. A server may restart at any time: nothing is lost but what a filter had not
+    answered yet.
+
+    warp sends no HTTP/2 pings: an idle connection is one where nothing happens. A server should not limit its connections'
+    age to less than some minutes, and needs no message limit beyond gRPC's default of 4 MiB.
+
+    A hook may be asked by several proxies, and by several workers of each, at the same time: up to one Observe stream per
+    worker, which stays open, beside the calls of BeforeRelay. A server with a fixed number of threads, each eaten by an open
+    stream, stops answering verdicts; use an asynchronous one.
+    """
 
     @staticmethod
     def Describe(request,
