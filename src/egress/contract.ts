@@ -92,9 +92,9 @@ export interface Router {
   readonly needs: RouteNeeds;
   /**
    * The IP for the leg that is dialled when the client connects: the rule that applies, or the one predicted (what this
-   * client used last for this destination). Never rejects; a promise resolves within the store's budget (50 ms).
+   * client used last for this destination). Never "reply": that is an answer to a command.
    */
-  atConnect(facts: ConnectFacts): Decision | Promise<Decision>;
+  atConnect(facts: ConnectFacts): Decision;
   /**
    * The IP for this transaction. Never rejects; a promise resolves within 50 ms (store) or 250 ms (with SelectRoute).
    * Call it at MAIL where `needs.sender`, at the first RCPT where `needs.recipient`.
@@ -102,9 +102,9 @@ export interface Router {
   forTransaction(facts: TransactionFacts): Decision | Promise<Decision>;
   /** The dialler could not use an IP. `not_local`: skipped, tried again after 30 s; `no_port`: counted only. */
   unusable(ip: string, cause: "not_local" | "no_port"): void;
-  /** A leg bound to this IP was opened or closed (undefined: system's choice, ignored). For connection caps. */
-  legOpened(ip: string | undefined): void;
-  legClosed(ip: string | undefined): void;
+  /** A leg bound to this IP was opened or closed (undefined: the system chose, ignored). For connection caps. */
+  legOpened(ip: string | undefined, destinationIp: string): void;
+  legClosed(ip: string | undefined, destinationIp: string): void;
   /** Remembers what a client used last for a destination: the next prediction. */
   used(client: Endpoint, destination: Endpoint, decision: Decision): void;
   /**
@@ -115,3 +115,29 @@ export interface Router {
   /** Counts outcomes: give it every event (it wants after_transaction and after_conn). */
   readonly outcomes: EventSink;
 }
+
+/** A hook's wish for one transaction (RPC SelectRoute); src/hooks asks. */
+export interface SelectRoute {
+  /** Some hook said that it selects routes. May change while the program runs. */
+  readonly available: boolean;
+  /** Never rejects, at most 200 ms. Undefined: the rules decide. */
+  ask(question: RouteQuestion): Promise<RouteAnswer | undefined>;
+}
+export interface RouteQuestion {
+  readonly transactionId: string;
+  readonly session: SessionFacts;
+  readonly mailFrom: AddressFacts;
+  readonly recipient: AddressFacts | undefined;
+  readonly sender: string;
+  readonly score: number;
+  readonly tier: string;
+  readonly pools: readonly string[];
+}
+export type RouteAnswer =
+  | { readonly kind: "pool"; readonly hook: string; readonly pool: string }
+  | { readonly kind: "source_ip"; readonly hook: string; readonly sourceIp: string }
+  | {
+      readonly kind: "refuse";
+      readonly hook: string;
+      readonly reply: { readonly code: number; readonly enhancedCode: string; readonly text: string };
+    };

@@ -65,7 +65,12 @@ export function matcher(when: When | undefined, facts: WhenFacts): Matcher {
 /** The part behind the last @, in lower case, without the root's dot; empty where there is none. */
 export function domainOf(address: string): string {
   const at = address.lastIndexOf("@");
-  return at < 0 ? "" : address.slice(at + 1).toLowerCase().replace(/\.$/, "");
+  return at < 0
+    ? ""
+    : address
+        .slice(at + 1)
+        .toLowerCase()
+        .replace(/\.$/, "");
 }
 
 /** 0 to under 100, evenly spread (FNV-1a, then mixed: ids made in one millisecond differ in a few characters only). */
@@ -77,7 +82,7 @@ export function shareOf(id: string): number {
   return (((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32) * 100;
 }
 
-function globs(patterns: readonly string[]): (value: string) => boolean {
+export function globs(patterns: readonly string[]): (value: string) => boolean {
   const tests = patterns.map((pattern) => {
     const source = pattern
       .toLowerCase()
@@ -92,7 +97,7 @@ function globs(patterns: readonly string[]): (value: string) => boolean {
   };
 }
 
-function network(address: string, prefix: number): (octets: Uint8Array) => boolean {
+export function network(address: string, prefix: number): (octets: Uint8Array) => boolean {
   const wanted = ipOctets(address);
   if (wanted === undefined) throw new TypeError(`${address} is no IP address`);
   return (octets) => {
@@ -120,14 +125,18 @@ export function ipOctets(text: string): Uint8Array | undefined {
   if (right === undefined ? missing !== 0 : missing < 1) return undefined;
   const words = [...left, ...Array<string>(right === undefined ? 0 : missing).fill("0"), ...(right ?? [])];
   if (!words.every((part) => /^[0-9a-f]{1,4}$/i.test(part))) return undefined;
-  const octets = Uint8Array.from(words.flatMap((part) => [Number.parseInt(part, 16) >> 8, Number.parseInt(part, 16) & 255]));
-  const mapped = octets.subarray(0, 10).every((octet) => octet === 0) && octets[10] === 255 && octets[11] === 255;
+  const octets = Uint8Array.from(
+    words.flatMap((part) => [Number.parseInt(part, 16) >> 8, Number.parseInt(part, 16) & 255]),
+  );
+  const mapped =
+    octets.subarray(0, 10).every((octet) => octet === 0) && octets[10] === 255 && octets[11] === 255;
   return mapped ? octets.slice(12) : octets;
 }
 
 function ipv4(text: string): Uint8Array | undefined {
   const parts = text.split(".");
-  if (parts.length !== 4 || !parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) < 256)) return undefined;
+  if (parts.length !== 4 || !parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) < 256))
+    return undefined;
   return Uint8Array.from(parts, Number);
 }
 

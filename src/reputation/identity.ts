@@ -5,7 +5,7 @@
  * optionally. The null sender `<>` is an identity of its own.
  */
 
-export const IDENTITY_KINDS = ["mail_from", "domain", "client", "auth_user"] as const;
+export const IDENTITY_KINDS = ["mail_from", "sender_domain", "client", "auth_user"] as const;
 export type IdentityKind = (typeof IDENTITY_KINDS)[number];
 export const STRIPS = ["plus", "batv", "srs", "verp"] as const;
 export type Strip = (typeof STRIPS)[number];
@@ -24,7 +24,7 @@ export interface IdentityFacts {
 
 export const NULL_SENDER = "<>";
 
-/** "mail_from:alice@example.com", "domain+client:example.com|192.0.2.7". */
+/** "mail_from:alice@example.com", "sender_domain+client:example.com|192.0.2.7". */
 export function identityOf(facts: IdentityFacts, settings: IdentitySettings): string {
   const values = settings.kinds.map((kind) => identityPart(kind, facts, settings.strip));
   return `${settings.kinds.join("+")}:${values.join("|")}`;
@@ -44,7 +44,7 @@ function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlyS
       return facts.authUser !== "" ? facts.authUser : `-${facts.clientIp}`;
     case "mail_from":
       return normaliseAddress(facts.mailFrom, strip);
-    case "domain": {
+    case "sender_domain": {
       const address = normaliseAddress(facts.mailFrom, strip);
       return address === NULL_SENDER ? address : address.slice(address.lastIndexOf("@") + 1);
     }

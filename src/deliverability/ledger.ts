@@ -1,0 +1,30 @@
+/**
+ * What processes tell one another about source IPs and providers: counts of answers, states, messages of the day. Nothing
+ * here waits: numbers go out in the background, and what others know comes back through a listener.
+ */
+
+import type { Stage } from "./latency.ts";
+import type { IpAnswers, IpStateChange, SharedIp } from "./throttle.ts";
+
+export interface IpLedger {
+  /** Adds answers (not decayed) and says how long the stages take here. */
+  countAnswers(
+    ip: string,
+    provider: string,
+    answers: IpAnswers,
+    baselines: Readonly<Partial<Record<Stage, number>>>,
+  ): void;
+  shareState(change: IpStateChange): void;
+  countMessages(ip: string, provider: string, day: string, messages: number): void;
+  /** Messages of a day ("20260301", UTC), as far as it is known here. */
+  messages(ip: string, provider: string, day: string): number;
+  /** Asks what others know, in the background, at most every few seconds per pair. */
+  refresh(ip: string, provider: string, day: string): void;
+  /** Called with what all processes know together. One listener. */
+  listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void;
+}
+
+/** UTC day of a time, as in the keys: "20260301". */
+export function dayOf(now: number): string {
+  return new Date(now).toISOString().slice(0, 10).replaceAll("-", "");
+}

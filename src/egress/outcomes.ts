@@ -1,0 +1,135 @@
+/**
+ * From events to counters: each transaction counts for its sender (src/reputation/outcomes.ts), and for its source IP with
+ * the destination's provider (answers, latencies, messages of the day). A connection whose greeting refused counts for
+ * the IP too. Only what upstream said counts.
+ */
+
+import { classifyReply } from "../deliverability/classify.ts";
+import type { Stage } from "../deliverability/latency.ts";
+import { dayOf, type IpLedger } from "../deliverability/ledger.ts";
+import { type Evidence, evidenceOf, type ThrottleBook } from "../deliverability/throttle.ts";
+import type {
+  AfterConn,
+  AfterTransaction,
+  EventKind,
+  EventSink,
+  ReplyFacts,
+  SessionFacts,
+  WarpEvent,
+} from "../events/events.ts";
+import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
+import { classOf, tallyOf } from "../reputation/outcomes.ts";
+import type { ReputationStore } from "../reputation/store.ts";
+
+/** Stands for the source IP where the system chose it. */
+export const SYSTEM_IP = "system";
+
+export interface OutcomeParts {
+  readonly store: ReputationStore;
+  readonly ledger: IpLedger;
+  readonly throttle: ThrottleBook;
+  readonly now: () => number;
+  /** As configured at the moment. */
+  readonly identity: () => IdentitySettings;
+  readonly spamScore: () => number;
+  readonly providerOf: (destinationIp: string, greeting: Buffer) => string;
+}
+
+export class OutcomeSink implements EventSink {
+  readonly #parts: OutcomeParts;
+
+  constructor(parts: OutcomeParts) {
+    this.#parts = parts;
+  }
+
+  wants(kind: EventKind): boolean {
+    return kind === "after_transaction" || kind === "after_conn";
+  }
+
+  emit(event: WarpEvent): void {
+    if (event.kind === "after_transaction") this.#transaction(event);
+    else if (event.kind === "after_conn") this.#connection(event);
+  }
+
+  #transaction(event: AfterTransaction): void {
+    const { store, identity, spamScore } = this.#parts;
+    const counted = tallyOf(event, spamScore());
+    if (counted !== undefined) {
+      const facts = {
+        mailFrom: event.mailFrom.address,
+        clientIp: event.session.client.ip,
+        authUser: event.session.authUser,
+      };
+      store.count(identityOf(facts, identity()), counted.tally, counted.recipients);
+    }
+    this.#sourceIp(event);
+  }
+
+  #sourceIp(event: AfterTransaction): void {
+    const { throttle, ledger, now } = this.#parts;
+    const at = now();
+    const { ip, provider } = this.#pair(event.session);
+    const answers = { ok: 0, throttled: 0, blocked: 0 };
+    for (const evidence of evidenceIn(event)) {
+      answers[evidence] += 1;
+      throttle.answered(ip, provider, evidence, at);
+    }
+    for (const [stage, ms] of latencies(event)) throttle.latency(ip, provider, stage, ms, at);
+    throttle.settle(ip, provider, at);
+    if (answers.ok + answers.throttled + answers.blocked > 0) {
+      ledger.countAnswers(ip, provider, answers, throttle.baselines(ip, provider));
+    }
+    if (event.finalReply?.origin === "upstream") ledger.countMessages(ip, provider, dayOf(at), 1);
+  }
+
+  /** A greeting that refuses is all that a connection has; with transactions theirs count. */
+  #connection(event: AfterConn): void {
+    if (event.transactions > 0) return;
+    const { throttle, ledger, now } = this.#parts;
+    const { greeting } = event.session;
+    const code = Number(greeting.subarray(0, 3).toString("latin1"));
+    if (!(code >= 400 && code < 600)) return;
+    const { ip, provider } = this.#pair(event.session);
+    const { class: name } = classifyReply({ code, enhancedCode: "", text: greeting }, provider);
+    const evidence = evidenceOf(name);
+    if (evidence === undefined) return;
+    throttle.answered(ip, provider, evidence, now());
+    const none = { ok: 0, throttled: 0, blocked: 0 };
+    ledger.countAnswers(ip, provider, { ...none, [evidence]: 1 }, {});
+  }
+
+  #pair({ route, provider, destination, greeting }: SessionFacts): { ip: string; provider: string } {
+    const ip = route.sourceIp === "" ? SYSTEM_IP : route.sourceIp;
+    if (provider !== "" || destination === undefined) return { ip, provider };
+    return { ip, provider: this.#parts.providerOf(destination.ip, greeting) };
+  }
+}
+
+/** Each kind of evidence once per transaction; acceptance does not outweigh a throttle in the same one. */
+function evidenceIn(event: AfterTransaction): ReadonlySet<Evidence> {
+  const replies: (ReplyFacts | undefined)[] = [event.mailReply, event.dataReply, event.finalReply];
+  for (const { rcptReply, finalReply } of event.recipients) replies.push(rcptReply, finalReply);
+  const found = new Set<Evidence>();
+  for (const reply of replies) {
+    if (reply === undefined || reply.origin !== "upstream" || reply.code < 400) continue;
+    const evidence = evidenceOf(classOf(reply, event.session.provider));
+    if (evidence !== undefined) found.add(evidence);
+  }
+  const { finalReply } = event;
+  if (found.size === 0 && finalReply?.origin === "upstream" && finalReply.code < 300) found.add("ok");
+  return found;
+}
+
+function latencies({ timing }: AfterTransaction): readonly (readonly [Stage, number])[] {
+  const all: readonly (readonly [Stage, number | undefined])[] = [
+    ["connect", timing.connectMs],
+    ["greeting", timing.greetingMs],
+    ["ehlo", timing.ehloMs],
+    ["tls", timing.tlsMs],
+    ["mail", timing.mailMs],
+    ["rcpt", timing.rcptMs],
+    ["data", timing.dataMs],
+    ["end_of_data", timing.endOfDataMs],
+  ];
+  return all.filter((entry): entry is readonly [Stage, number] => entry[1] !== undefined);
+}

@@ -1,0 +1,488 @@
+/**
+ * The choice of the source IP: rule → pool → usable IPs → rendezvous hash (DESIGN "Choice"). The contract with the session
+ * is contract.ts. Decisions are synchronous unless the store or a hook has to be asked; nothing here rejects or throws.
+ */
+
+import type { IpLedger } from "../deliverability/ledger.ts";
+import { providerOf } from "../deliverability/provider.ts";
+import {
+  DEFAULT_THROTTLE,
+  IP_STATE_NUMBERS,
+  type IpStateChange,
+  ThrottleBook,
+  type ThrottleSettings,
+} from "../deliverability/throttle.ts";
+import type { AddressFacts, Endpoint, EventSink, Notice } from "../events/events.ts";
+import type { Telemetry } from "../events/telemetry.ts";
+import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
+import { DEFAULT_SPAM_SCORE } from "../reputation/outcomes.ts";
+import type { ReputationStore, Standing } from "../reputation/store.ts";
+import { BoundedMap } from "./bounded-map.ts";
+import type {
+  Candidate,
+  ConnectFacts,
+  Decision,
+  DecisionBasis,
+  RouteAnswer,
+  RouteNeeds,
+  Router,
+  SelectRoute,
+  TransactionFacts,
+} from "./contract.ts";
+import { OutcomeSink } from "./outcomes.ts";
+import { type CompiledRule, compileRule, type Rule, type RuleAction, type RuleFacts } from "./rules.ts";
+import { type Pool, type PoolIp, SourceIps } from "./source-ips.ts";
+
+export interface RouterSettings {
+  readonly pools: Readonly<Record<string, Pool>>;
+  readonly rules: readonly Rule[];
+  /** `--outbound-ip`: used where no rule decides. */
+  readonly outboundIp?: { readonly ipv4?: string | undefined; readonly ipv6?: string | undefined };
+  readonly identity: IdentitySettings;
+  /** Workers that share the connection caps. */
+  readonly workers?: number;
+  readonly spamScore?: number;
+}
+export interface RouterParts {
+  readonly store: ReputationStore;
+  readonly ledger: IpLedger;
+  readonly telemetry: Telemetry;
+  /** ms since 1970. */
+  readonly now: () => number;
+  readonly isOwnAddress: (ip: string) => boolean;
+  /** Takes notices about changed states of IPs. */
+  readonly notify: (notice: Notice) => void;
+  readonly selectRoute?: SelectRoute | undefined;
+  readonly throttle?: ThrottleSettings;
+}
+
+/** Name of the rule where no rule of the operator decided. */
+export const DEFAULT_RULE = "default";
+
+const PREDICTIONS = 20_000;
+const PROVIDERS = 50_000;
+
+/** What is looked up before a decision. */
+interface Sender {
+  readonly identity: string;
+  readonly standing: Standing | undefined;
+}
+
+export class EgressRouter implements Router {
+  readonly outcomes: EventSink;
+  readonly throttle: ThrottleBook;
+  readonly ips: SourceIps;
+  readonly #parts: RouterParts;
+  readonly #predictions = new BoundedMap<string, Decision>(PREDICTIONS);
+  readonly #providers = new BoundedMap<string, string>(PROVIDERS);
+  readonly #legs = new Map<string, { readonly provider: string; count: number }>();
+  #settings!: RouterSettings;
+  #rules: readonly CompiledRule[] = [];
+  #asksTier = false;
+  #asksSender = false;
+  #asksRecipient = false;
+
+  constructor(settings: RouterSettings, parts: RouterParts) {
+    this.#parts = parts;
+    this.throttle = new ThrottleBook(parts.throttle ?? DEFAULT_THROTTLE, (change) => this.#changed(change));
+    this.ips = new SourceIps(this.throttle, parts.ledger);
+    parts.ledger.listen((ip, provider, shared) => this.throttle.merge(ip, provider, shared, parts.now()));
+    this.outcomes = new OutcomeSink({
+      store: parts.store,
+      ledger: parts.ledger,
+      throttle: this.throttle,
+      now: parts.now,
+      identity: () => this.#settings.identity,
+      spamScore: () => this.#settings.spamScore ?? DEFAULT_SPAM_SCORE,
+      providerOf: (ip, greeting) => this.provider(ip, greeting),
+    });
+    this.configure(settings);
+  }
+
+  /** New pools and rules; what is known of IPs and connections stays. */
+  configure(settings: RouterSettings): void {
+    this.#settings = settings;
+    this.#rules = settings.rules.map((rule) => compileRule(rule, this.#parts.isOwnAddress));
+    this.#asksTier = this.#rules.some(({ needsTier }) => needsTier);
+    // A refusal is an answer to MAIL, so it is decided there even where it looks at the connection only.
+    this.#asksSender = this.#rules.some((rule) => rule.needsSender || refuses(rule));
+    this.#asksRecipient = this.#rules.some(({ needsRecipient }) => needsRecipient);
+  }
+
+  get needs(): RouteNeeds {
+    return {
+      sender: this.#asksSender || this.#parts.selectRoute?.available === true,
+      recipient: this.#asksRecipient,
+    };
+  }
+
+  atConnect(facts: ConnectFacts): Decision {
+    const { sender, recipient } = this.needs;
+    const isFinal = !sender && !recipient;
+    if (!isFinal) {
+      const predicted = this.#predicted(facts);
+      if (predicted !== undefined) return predicted;
+    }
+    const ruleFacts = this.#connectRuleFacts(facts);
+    const rule = this.#rules.find((candidate) => !refuses(candidate) && candidate.matches(ruleFacts));
+    const key = `${facts.client.ip}|${ruleFacts.provider}`;
+    const unknown: Sender = { identity: "", standing: undefined };
+    const decision = this.#decide(rule, facts.destination, ruleFacts.provider, key, unknown, !isFinal);
+    if (isFinal) this.#parts.telemetry.routeChoice(decision.rule, decision.pool, decision.tier);
+    return decision;
+  }
+
+  forTransaction(facts: TransactionFacts): Decision | Promise<Decision> {
+    const identity = identityOf(
+      {
+        mailFrom: facts.mailFrom.address,
+        clientIp: facts.client.ip,
+        authUser: facts.authUser,
+      },
+      this.#settings.identity,
+    );
+    const asks = this.#asksTier || this.#parts.selectRoute?.available === true;
+    const standing = asks ? this.#parts.store.standing(identity) : undefined;
+    if (standing instanceof Promise) {
+      return standing.then((found) => this.#transaction(facts, { identity, standing: found }));
+    }
+    return this.#transaction(facts, { identity, standing });
+  }
+
+  unusable(ip: string, cause: "not_local" | "no_port"): void {
+    const now = this.#parts.now();
+    if (cause === "not_local") {
+      if (this.ips.isLocal(ip, now)) {
+        const fields = { source_ip: ip };
+        this.#parts.telemetry.log(
+          "warn",
+          "source_ip_not_local",
+          `${ip} is not an address of this host`,
+          fields,
+        );
+      }
+      this.ips.notLocal(ip, now);
+    }
+    this.#parts.telemetry.sourceIpUnusable(ip, cause);
+  }
+
+  legOpened(ip: string | undefined, destinationIp: string): void {
+    if (ip === undefined) return;
+    const id = `${ip}|${destinationIp}`;
+    // The provider may get a better name while the leg is open; it is closed under the one it was opened with.
+    const open = this.#legs.get(id) ?? { provider: this.provider(destinationIp), count: 0 };
+    open.count += 1;
+    this.#legs.set(id, open);
+    this.ips.opened(ip, open.provider);
+  }
+
+  legClosed(ip: string | undefined, destinationIp: string): void {
+    const open = this.#legs.get(`${ip}|${destinationIp}`);
+    if (ip === undefined || open === undefined) return;
+    this.ips.closed(ip, open.provider);
+    open.count -= 1;
+    if (open.count === 0) this.#legs.delete(`${ip}|${destinationIp}`);
+  }
+
+  used(client: Endpoint, destination: Endpoint, decision: Decision): void {
+    if (decision.kind === "ip" || decision.kind === "client") {
+      this.#predictions.set(`${client.ip}|${destination.ip}`, decision);
+    }
+  }
+
+  provider(destinationIp: string, greeting?: Buffer, certificateNames?: readonly string[]): string {
+    const known = this.#providers.get(destinationIp);
+    if (greeting === undefined && certificateNames === undefined) return known ?? providerOf(destinationIp);
+    const named = providerOf(destinationIp, greeting, certificateNames);
+    // Once a name is known a connection without one (a bare "421") doesn't take it away.
+    if (known !== undefined && named.includes("/")) return known;
+    this.#providers.set(destinationIp, named);
+    return named;
+  }
+
+  /** What the rules look at when nothing but the connection is known. */
+  #connectRuleFacts({ client, destination }: ConnectFacts): RuleFacts {
+    return {
+      clientIp: client.ip,
+      destinationIp: destination.ip,
+      provider: this.provider(destination.ip),
+      mailFrom: undefined,
+      recipient: undefined,
+      authUser: undefined,
+      tier: undefined,
+    };
+  }
+
+  /** What this client used last for this destination, where it still can be used. */
+  #predicted({ client, destination }: ConnectFacts): Decision | undefined {
+    const last = this.#predictions.get(`${client.ip}|${destination.ip}`);
+    if (last === undefined) return undefined;
+    if (last.kind !== "ip") return { ...last, predicted: true };
+    const first = last.candidates[0];
+    const listed = this.#settings.pools[last.pool]?.ips.find(({ ip }) => ip === first?.ip);
+    if (last.pool !== "" && listed === undefined) return undefined;
+    if (first?.ip !== undefined) {
+      const { now } = this.#parts;
+      const pool = this.#settings.pools[last.pool] ?? { ips: [] };
+      const provider = this.provider(destination.ip);
+      const ipv6 = destination.ip.includes(":");
+      const cause = this.ips.cause(listed ?? { ip: first.ip }, pool, ipv6, provider, this.#share(), now());
+      if (cause !== undefined) return undefined;
+    }
+    return { ...last, predicted: true };
+  }
+
+  #transaction(facts: TransactionFacts, sender: Sender): Decision | Promise<Decision> {
+    const provider = this.provider(facts.destination.ip);
+    const ruleFacts = ruleFactsOf(facts, provider, sender);
+    const rule = this.#rules.find((candidate) => candidate.matches(ruleFacts));
+    const { selectRoute } = this.#parts;
+    if (!(rule !== undefined && refuses(rule)) && selectRoute?.available === true) {
+      return this.#ask(selectRoute, facts, sender).then((answer) =>
+        this.#chosen(
+          this.#answered(answer, facts, provider, sender) ?? this.#ruled(rule, facts, provider, sender),
+        ),
+      );
+    }
+    return this.#chosen(this.#ruled(rule, facts, provider, sender));
+  }
+
+  #ruled(
+    rule: CompiledRule | undefined,
+    facts: TransactionFacts,
+    provider: string,
+    sender: Sender,
+  ): Decision {
+    return this.#decide(rule, facts.destination, provider, sender.identity, sender, false);
+  }
+
+  #chosen(decision: Decision): Decision {
+    this.#parts.telemetry.routeChoice(decision.rule, decision.pool, decision.tier);
+    return decision;
+  }
+
+  async #ask(hook: SelectRoute, facts: TransactionFacts, sender: Sender): Promise<RouteAnswer | undefined> {
+    return hook.ask({
+      transactionId: facts.transactionId,
+      session: facts.session,
+      mailFrom: facts.mailFrom,
+      recipient: facts.recipient,
+      sender: sender.identity,
+      score: sender.standing?.score ?? 0,
+      tier: sender.standing?.tier ?? "",
+      pools: Object.keys(this.#settings.pools),
+    });
+  }
+
+  /** The hook's wish as a decision; undefined where it names what isn't there or can't be used. */
+  #answered(
+    answer: RouteAnswer | undefined,
+    { destination }: TransactionFacts,
+    provider: string,
+    sender: Sender,
+  ): Decision | undefined {
+    if (answer === undefined) return undefined;
+    const basis = this.#basis(`hook:${answer.hook}`, "", sender, false);
+    if (answer.kind === "refuse") {
+      return { ...basis, kind: "reply", reply: { ...answer.reply, origin: "hook", hook: answer.hook } };
+    }
+    if (answer.kind === "pool") {
+      const pool = this.#settings.pools[answer.pool];
+      if (pool === undefined) return this.#ignored(answer.hook, `no pool is called ${answer.pool}`);
+      const decision = this.#fromPool(pool, destination, provider, sender.identity, {
+        ...basis,
+        pool: answer.pool,
+      });
+      return decision.kind === "none"
+        ? this.#ignored(answer.hook, `no IP of pool ${answer.pool} can be used now`)
+        : decision;
+    }
+    return this.#answeredIp(answer.hook, answer.sourceIp, destination, provider, basis);
+  }
+
+  #answeredIp(
+    hook: string,
+    sourceIp: string,
+    destination: Endpoint,
+    provider: string,
+    basis: DecisionBasis,
+  ): Decision | undefined {
+    const ipv6 = destination.ip.includes(":");
+    for (const [name, pool] of Object.entries(this.#settings.pools)) {
+      const listed = pool.ips.find(({ ip }) => ip === sourceIp);
+      if (listed === undefined) continue;
+      const cause = this.ips.cause(listed, pool, ipv6, provider, this.#share(), this.#parts.now());
+      if (cause !== undefined) return this.#ignored(hook, `${sourceIp} can't be used now (${cause})`);
+      return { ...basis, pool: name, kind: "ip", candidates: [candidateOf(listed)] };
+    }
+    return this.#ignored(hook, `${sourceIp} is in no pool`);
+  }
+
+  #ignored(hook: string, why: string): undefined {
+    this.#parts.telemetry.log("warn", "select_route_ignored", `SelectRoute of ${hook} is ignored: ${why}`, {
+      hook,
+    });
+    return undefined;
+  }
+
+  #decide(
+    rule: CompiledRule | undefined,
+    destination: Endpoint,
+    provider: string,
+    key: string,
+    sender: Sender,
+    predicted: boolean,
+  ): Decision {
+    const basis = this.#basis(rule?.name ?? DEFAULT_RULE, "", sender, predicted);
+    const action: RuleAction | undefined = rule?.action;
+    if (action === undefined) return this.#default(destination, basis);
+    switch (action.kind) {
+      case "source":
+        return action.source === "client"
+          ? { ...basis, kind: "client" }
+          : { ...basis, kind: "ip", candidates: [SYSTEM_CHOICE] };
+      case "reject":
+      case "defer":
+        return { ...basis, kind: "reply", reply: { ...action.reply, origin: "warp", hook: "" } };
+      case "pool": {
+        const pool = this.#settings.pools[action.pool] ?? { ips: [] };
+        return this.#fromPool(pool, destination, provider, key, { ...basis, pool: action.pool });
+      }
+    }
+  }
+
+  /** Where no rule decides: `--outbound-ip`, else the client's own address. */
+  #default(destination: Endpoint, basis: DecisionBasis): Decision {
+    const { ipv4, ipv6 } = this.#settings.outboundIp ?? {};
+    if (ipv4 === undefined && ipv6 === undefined) return { ...basis, kind: "client" };
+    const ip = destination.ip.includes(":") ? ipv6 : ipv4;
+    if (ip === undefined) return { ...basis, kind: "ip", candidates: [SYSTEM_CHOICE] };
+    if (!this.ips.isLocal(ip, this.#parts.now())) {
+      return { ...basis, kind: "none", causes: [{ ip, cause: "not_local" }] };
+    }
+    return { ...basis, kind: "ip", candidates: [{ ip, ehlo: undefined }] };
+  }
+
+  #fromPool(
+    pool: Pool,
+    destination: Endpoint,
+    provider: string,
+    key: string,
+    basis: DecisionBasis,
+  ): Decision {
+    const ipv6 = destination.ip.includes(":");
+    const choice = this.ips.choose(pool, ipv6, provider, key, this.#share(), this.#parts.now());
+    for (const { ip, cause } of choice.unusable) {
+      if (cause !== "family") this.#parts.telemetry.sourceIpUnusable(ip, cause);
+    }
+    if (choice.usable.length === 0) return { ...basis, kind: "none", causes: choice.unusable };
+    return { ...basis, kind: "ip", candidates: choice.usable.map(candidateOf) };
+  }
+
+  #basis(rule: string, pool: string, { identity, standing }: Sender, predicted: boolean): DecisionBasis {
+    return {
+      rule,
+      pool,
+      tier: standing?.tier ?? "",
+      sender: identity,
+      score: standing?.score,
+      predicted,
+    };
+  }
+
+  #share(): number {
+    return 1 / (this.#settings.workers ?? 1);
+  }
+
+  #changed(change: IpStateChange): void {
+    const { ip, provider, from, state, until, why, at } = change;
+    const { telemetry, ledger, notify } = this.#parts;
+    telemetry.ipState(ip, provider, IP_STATE_NUMBERS[state]);
+    ledger.shareState(change);
+    const ends = until === 0 ? "" : new Date(until).toISOString();
+    const text = `${ip} towards ${provider}: ${from} → ${state}${ends === "" ? "" : ` until ${ends}`} (${why})`;
+    const fields = { source_ip: ip, provider, from, state, until: ends, why };
+    telemetry.log(state === "normal" ? "info" : "warn", "ip_state", text, fields);
+    notify({ kind: "notice", at, connectionId: "", code: "ip_state", text, fields });
+  }
+
+  /** For `warp egress explain`: every rule with its conditions, and every IP of the pool with what hinders it. */
+  explain(facts: ExplainFacts): Explanation {
+    const provider = this.provider(facts.destinationIp);
+    const rules: ExplainedRule[] = [];
+    let deciding: CompiledRule | undefined;
+    for (const rule of this.#rules) {
+      const conditions = rule.explain({ ...facts, provider });
+      const matches = conditions.every(({ holds }) => holds);
+      rules.push({ name: rule.name, matches, conditions });
+      if (matches) {
+        deciding = rule;
+        break;
+      }
+    }
+    const destination = { ip: facts.destinationIp, port: 25 };
+    const sender = { identity: facts.identity, standing: facts.standing };
+    const decision = this.#decide(deciding, destination, provider, facts.identity, sender, false);
+    const now = this.#parts.now();
+    const ipv6 = facts.destinationIp.includes(":");
+    const pool = this.#settings.pools[decision.pool];
+    const ips = (pool?.ips ?? []).map((listed) => ({
+      ip: listed.ip,
+      ehlo: listed.ehlo,
+      weight: listed.weight ?? 1,
+      cause: this.ips.cause(listed, pool!, ipv6, provider, this.#share(), now),
+      ...this.throttle.view(listed.ip, provider, now),
+    }));
+    return { provider, rules, decision, ips };
+  }
+}
+
+export interface ExplainFacts extends Omit<RuleFacts, "provider"> {
+  readonly identity: string;
+  readonly standing: Standing | undefined;
+}
+export interface ExplainedRule {
+  readonly name: string;
+  readonly matches: boolean;
+  readonly conditions: readonly { readonly key: string; readonly holds: boolean }[];
+}
+export interface Explanation {
+  readonly provider: string;
+  /** Up to the one that decides. */
+  readonly rules: readonly ExplainedRule[];
+  readonly decision: Decision;
+  /** Of the pool that was chosen, in the order of the file. */
+  readonly ips: readonly {
+    readonly ip: string;
+    readonly ehlo: string | undefined;
+    readonly weight: number;
+    /** Undefined: it can be used. */
+    readonly cause: string | undefined;
+    readonly state: string;
+    readonly until: number;
+    readonly why: string;
+  }[];
+}
+
+function refuses({ action }: Rule): boolean {
+  return action.kind === "reject" || action.kind === "defer";
+}
+
+const SYSTEM_CHOICE: Candidate = { ip: undefined, ehlo: undefined };
+
+function candidateOf({ ip, ehlo }: PoolIp): Candidate {
+  return { ip, ehlo };
+}
+
+function ruleFactsOf(facts: TransactionFacts, provider: string, sender: Sender): RuleFacts {
+  const address = (of: AddressFacts | undefined) => of?.address;
+  return {
+    clientIp: facts.client.ip,
+    destinationIp: facts.destination.ip,
+    provider,
+    mailFrom: facts.mailFrom.address,
+    recipient: address(facts.recipient),
+    authUser: facts.authUser === "" ? undefined : facts.authUser,
+    tier: sender.standing?.tier,
+  };
+}

@@ -1,0 +1,109 @@
+/**
+ * Which IPs of a pool can be used now for a destination: of its family, here on this host, not cooling for the provider,
+ * below its daily and its connection cap. Those that can are ordered by rendezvous hash of the key.
+ */
+import { dayOf, type IpLedger } from "../deliverability/ledger.ts";
+import { isCooling, type ThrottleBook } from "../deliverability/throttle.ts";
+import type { UnusableCause } from "./contract.ts";
+import { rendezvous } from "./rendezvous.ts";
+
+export interface PoolIp {
+  readonly ip: string;
+  readonly ehlo?: string | undefined;
+  readonly weight?: number | undefined;
+  /** Messages per UTC day and provider. */
+  readonly dailyCap?: number | undefined;
+}
+export interface Pool {
+  readonly ips: readonly PoolIp[];
+  /** Open connections at a time from each IP to one provider, of the whole proxy. */
+  readonly maxConnections?: number | undefined;
+}
+
+/** How long an IP that bind didn't find here is left alone. */
+export const RECHECK_MS = 30_000;
+
+export interface Choice {
+  readonly usable: readonly PoolIp[];
+  readonly unusable: readonly { readonly ip: string; readonly cause: UnusableCause | "family" }[];
+}
+
+export class SourceIps {
+  readonly #throttle: ThrottleBook;
+  readonly #ledger: IpLedger;
+  readonly #notLocalUntil = new Map<string, number>();
+  readonly #legs = new Map<string, number>();
+
+  constructor(throttle: ThrottleBook, ledger: IpLedger) {
+    this.#throttle = throttle;
+    this.#ledger = ledger;
+  }
+
+  /** The pool's IPs for one destination. `share` of the connection cap is this process's (1 / workers). */
+  choose(pool: Pool, ipv6: boolean, provider: string, key: string, share: number, now: number): Choice {
+    const usable: (PoolIp & { readonly name: string; readonly weight: number })[] = [];
+    const unusable: { ip: string; cause: UnusableCause | "family" }[] = [];
+    for (const candidate of pool.ips) {
+      const cause = this.cause(candidate, pool, ipv6, provider, share, now);
+      if (cause !== undefined) {
+        unusable.push({ ip: candidate.ip, cause });
+        continue;
+      }
+      const { state } = this.#throttle.view(candidate.ip, provider, now);
+      // A slowed IP keeps half of its share: it is watched, not left.
+      const weight = (candidate.weight ?? 1) * (state === "slowed" ? 0.5 : 1);
+      usable.push({ ...candidate, name: candidate.ip, weight });
+    }
+    return { usable: rendezvous(key, usable), unusable };
+  }
+
+  /** Why an IP can't be used now; undefined: it can. */
+  cause(
+    candidate: PoolIp,
+    pool: Pool,
+    ipv6: boolean,
+    provider: string,
+    share: number,
+    now: number,
+  ): UnusableCause | "family" | undefined {
+    const { ip, dailyCap } = candidate;
+    if (ip.includes(":") !== ipv6) return "family";
+    if (!this.isLocal(ip, now)) return "not_local";
+    this.#ledger.refresh(ip, provider, dayOf(now));
+    if (isCooling(this.#throttle.view(ip, provider, now).state)) return "cooling";
+    if (dailyCap !== undefined && this.#ledger.messages(ip, provider, dayOf(now)) >= dailyCap) return "cap";
+    if (pool.maxConnections !== undefined) {
+      const own = Math.max(1, Math.floor(pool.maxConnections * share));
+      if ((this.#legs.get(`${ip}|${provider}`) ?? 0) >= own) return "cap";
+    }
+    return undefined;
+  }
+
+  isLocal(ip: string, now: number): boolean {
+    const until = this.#notLocalUntil.get(ip);
+    if (until === undefined) return true;
+    if (now < until) return false;
+    this.#notLocalUntil.delete(ip);
+    return true;
+  }
+
+  notLocal(ip: string, now: number): void {
+    this.#notLocalUntil.set(ip, now + RECHECK_MS);
+  }
+
+  opened(ip: string, provider: string): void {
+    const id = `${ip}|${provider}`;
+    this.#legs.set(id, (this.#legs.get(id) ?? 0) + 1);
+  }
+
+  closed(ip: string, provider: string): void {
+    const id = `${ip}|${provider}`;
+    const left = (this.#legs.get(id) ?? 0) - 1;
+    if (left > 0) this.#legs.set(id, left);
+    else this.#legs.delete(id);
+  }
+
+  connections(ip: string, provider: string): number {
+    return this.#legs.get(`${ip}|${provider}`) ?? 0;
+  }
+}
