@@ -1,0 +1,83 @@
+/**
+ * The log: pino, on stderr, one line per thing that happened. Fields have the names that dashboards and greps rely on:
+ * time, level, msg, code, conn, tx, leg, client, dest, source_ip, from, to, tls, reply, class, ms, message_id, hook,
+ * worker. `code` is the stable name of what happened; `msg` is for people and may change.
+ */
+import { type Logger, pino } from "pino";
+import type { LogFields, LogLevel } from "../events/telemetry.ts";
+import { escapeText } from "./escape.ts";
+
+export interface LogOptions {
+  readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
+  readonly format: "json" | "text";
+  /** Takes whole lines with their line end; a `LineWriter`. */
+  readonly destination: { write(line: string): void };
+  /** Number of this worker, where there are several. */
+  readonly worker?: number | undefined;
+  /** ms since 1970; for tests. */
+  readonly now?: () => number;
+}
+
+/** Everything that the program logs goes through one of these. */
+export class Log {
+  readonly #pino: Logger;
+
+  constructor(options: LogOptions) {
+    const now = options.now ?? Date.now;
+    const { destination } = options;
+    const stream =
+      options.format === "json"
+        ? destination
+        : { write: (line: string) => destination.write(readable(line)) };
+    this.#pino = pino(
+      {
+        level: options.level,
+        base: options.worker === undefined ? null : { worker: options.worker },
+        timestamp: () => `,"time":"${new Date(now()).toISOString()}"`,
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      stream,
+    );
+  }
+
+  /** Would a line of this level be written? */
+  enabled(level: LogLevel): boolean {
+    return this.#pino.isLevelEnabled(level);
+  }
+
+  /** One line. Fields that are undefined are left out. */
+  write(level: LogLevel, code: string, message: string, fields?: LogFields, cause?: unknown): void {
+    if (!this.#pino.isLevelEnabled(level)) return;
+    const all = cause === undefined ? { code, ...fields } : { code, ...fields, ...errorFields(cause) };
+    this.#pino[level](all, message);
+  }
+}
+
+/**
+ * What a log line says of an error: `error` its message, `error_code` its stable code where it has one (ECONNREFUSED),
+ * and `stack` only for a defect of our own (TypeError and the like), where it says where.
+ */
+export function errorFields(error: unknown): LogFields {
+  if (!(error instanceof Error)) return { error: escapeText(String(error)) };
+  const { code } = error as { readonly code?: unknown };
+  const isDefect =
+    error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;
+  return {
+    error: error.message,
+    error_code: typeof code === "string" || typeof code === "number" ? code : undefined,
+    stack: isDefect && code === undefined ? error.stack : undefined,
+  };
+}
+
+/** `2026-03-01T12:34:56.123Z INFO  listening warp listens to 127.0.0.1:10025 worker=1` */
+function readable(line: string): string {
+  const { time, level, msg, code, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const pairs = Object.entries(fields).map(([name, value]) => `${name}=${readableValue(value)}`);
+  const head = `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(code)}`;
+  return `${[head, escapeText(String(msg ?? "")), ...pairs].join(" ")}\n`;
+}
+
+function readableValue(value: unknown): string {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return /^[^\s"=]+$/.test(text) ? escapeText(text) : escapeText(JSON.stringify(text));
+}
