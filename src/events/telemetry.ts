@@ -51,6 +51,8 @@ export interface Telemetry {
   /** warp_source_ip_unusable_total; `ip` is one of this host's configured or own addresses. */
   sourceIpUnusable(ip: string, cause: SourceIpCause): void;
 
+  /** warp_octets_total; `in`: from the client, `out`: to the client. AfterConn's totals aren't counted again. */
+  octets(direction: "in" | "out", count: number): void;
   /** warp_own_replies_total; `reason` a stable word ("dial_failed", "too_large", …). */
   ownReply(code: number, reason: string): void;
   /** warp_tls_handshakes_total; `policy` empty downstream, `version` empty where it failed. */
@@ -111,6 +113,7 @@ export const noTelemetry: Telemetry = {
   legClosed: nothing,
   dialled: nothing,
   sourceIpUnusable: nothing,
+  octets: nothing,
   ownReply: nothing,
   tlsHandshake: nothing,
   violation: nothing,

@@ -1,4 +1,4 @@
-/** Metrics of mail, made from AfterTransaction and AfterConn. */
+/** Metrics of mail, made from AfterTransaction; AfterConn says when a connection can be forgotten. */
 import type {
   AfterTransaction,
   EventKind,
@@ -40,11 +40,7 @@ export class MetricsSink implements EventSink {
 
   emit(event: WarpEvent): void {
     if (event.kind === "after_transaction") this.#transaction(event);
-    else if (event.kind === "after_conn") {
-      this.#metrics.octets.cell("in").value += event.octetsIn;
-      this.#metrics.octets.cell("out").value += event.octetsOut;
-      this.#counted.delete(event.connectionId);
-    }
+    else if (event.kind === "after_conn") this.#counted.delete(event.connectionId);
   }
 
   #transaction(event: AfterTransaction): void {

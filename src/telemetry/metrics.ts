@@ -17,14 +17,7 @@ import type {
   Violation,
 } from "../events/telemetry.ts";
 import { Busiest } from "./busiest.ts";
-import {
-  Counter,
-  type ExportedMetric,
-  Gauge,
-  Histogram,
-  type HistogramCell,
-  type NumberCell,
-} from "./cells.ts";
+import { Counter, type ExportedMetric, Gauge, Histogram } from "./cells.ts";
 import { MetricsSink } from "./metrics-sink.ts";
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
@@ -101,6 +94,9 @@ export class Metrics implements Omit<Telemetry, "log"> {
   }
   sourceIpUnusable(ip: string, cause: SourceIpCause): void {
     this.#sessions.sourceIp.cell(ip, cause).value++;
+  }
+  octets(direction: "in" | "out", count: number): void {
+    this.mail.octets.cell(direction).value += count;
   }
   ownReply(code: number, reason: string): void {
     this.mail.ownReplies.cell(String(code), reason).value++;
