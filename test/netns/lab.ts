@@ -5,7 +5,7 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -215,6 +215,8 @@ export class Lab {
     labCount += 1;
     this.#prefix = `warptest-${process.pid}-${labCount}-`;
     this.folder = mkdtempSync(join(tmpdir(), "warp-netns-"));
+    // Mail servers reach their folders below it as users of their own.
+    chmodSync(this.folder, 0o755);
     process.on("exit", this.#removeAtExit);
   }
 
