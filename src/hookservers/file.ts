@@ -266,13 +266,14 @@ function plainError(path: string, error: NodeJS.ErrnoException): string {
   return `cannot write ${path}: ${error.message}`;
 }
 
-/** `PATH.20261124T225818Z`, with a number behind it where that is taken. */
+/** `PATH.20261124T225818Z`; a further one of the same second has a number behind it, one above the highest there. */
 async function freeName(path: string, nowMs: number): Promise<string> {
   const stamp = new Date(nowMs).toISOString().replaceAll(/[-:]|\.\d+/g, "");
-  const names = new Set(await readdir(dirname(path)));
-  let name = `${basename(path)}.${stamp}`;
-  for (let count = 1; names.has(name); count += 1)
-    name = `${basename(path)}.${stamp}.${String(count).padStart(4, "0")}`;
+  const first = `${basename(path)}.${stamp}`;
+  const taken = (await readdir(dirname(path)))
+    .filter((name) => name.startsWith(first))
+    .map((name) => Number(name.slice(first.length + 1) || 0));
+  const name = taken.length === 0 ? first : `${first}.${String(Math.max(...taken) + 1).padStart(4, "0")}`;
   return join(dirname(path), name);
 }
 

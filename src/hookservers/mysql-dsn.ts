@@ -102,7 +102,8 @@ function parseGo(dsn: string): MysqlTarget {
 
 function goAddress(text: string): Pick<MysqlTarget, "socketPath" | "host" | "port"> {
   const match = /^([a-z]*)(?:\((.*)\))?$/i.exec(text);
-  if (match === null) throw new Error(`"${text}" is no address: it should be tcp(host:port) or unix(/path)`);
+  if (match === null)
+    throw new Error("it has no address: it should be user:password@tcp(host:port)/database, or unix(/path)");
   const [, network = "", address = ""] = match;
   if (network === "unix") return { socketPath: address || "/tmp/mysql.sock", host: "", port: 0 };
   if (network !== "tcp" && network !== "tcp6" && network !== "") {

@@ -26,6 +26,11 @@ export interface SlackSettings {
 }
 
 const maxNotices = 500;
+/** One post, and how many notices it stands for: those are dropped when it can't be made. */
+interface Message {
+  readonly text: string;
+  readonly notices: number;
+}
 /** Slack takes 4,000 characters in good shape, and about one message a second in a channel. */
 const maxTextCharacters = 3500;
 const betweenPostsMs = 1000;
@@ -128,35 +133,35 @@ export class SlackSink implements Sink {
 
   async #send(): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      const text = this.#next(this.#context.now() >= this.#nextDigestMs);
-      if (text === undefined) return;
-      await this.#post(text);
+      const message = this.#next(this.#context.now() >= this.#nextDigestMs);
+      if (message === undefined) return;
+      await this.#post(message);
       await this.#pause(betweenPostsMs);
     }
   }
 
   /** The next message: the digest where it is due and has something to say, else as many notices as fit. */
-  #next(digestDue: boolean): string | undefined {
+  #next(digestDue: boolean): Message | undefined {
     if (digestDue) {
       this.#nextDigestMs = this.#context.now() + this.#digestMs;
       const digest = this.#digest.take();
-      const dropped = this.#dropped > 0 ? `*Notices dropped here*: ${this.#dropped}` : undefined;
+      const dropped = this.#dropped;
       this.#dropped = 0;
-      if (digest !== undefined || dropped !== undefined) {
-        return [digest, dropped].filter((part) => part !== undefined).join("\n");
-      }
+      const parts = [digest, dropped > 0 ? `*Notices dropped here*: ${dropped}` : undefined];
+      const text = parts.filter((part) => part !== undefined).join("\n");
+      if (text !== "") return { text, notices: dropped + (digest === undefined ? 0 : 1) };
     }
-    const first = this.#notices.shift();
-    if (first === undefined) return undefined;
-    let text = first;
-    while (this.#notices[0] !== undefined && text.length + this.#notices[0].length < maxTextCharacters) {
-      text += `\n${this.#notices.shift()}`;
+    const lines = this.#notices.splice(0, 1);
+    let characters = lines[0]?.length ?? 0;
+    while (this.#notices[0] !== undefined && characters + this.#notices[0].length < maxTextCharacters) {
+      characters += this.#notices[0].length + 1;
+      lines.push(this.#notices.shift()!);
     }
-    return text;
+    return lines.length === 0 ? undefined : { text: lines.join("\n"), notices: lines.length };
   }
 
   /** Posts one message, as patiently as Slack asks. One that can't be posted is counted with the dropped. */
-  async #post(text: string): Promise<void> {
+  async #post({ text, notices }: Message): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await this.#client.chat.postMessage({
@@ -175,7 +180,7 @@ export class SlackSink implements Sink {
         if (limited) attempt -= 1;
         const given = error instanceof WebAPIPlatformError || attempt >= maxAttempts;
         if (given || this.#stop.signal.aborted) {
-          this.#dropped += text.split("\n").length;
+          this.#dropped += notices;
           this.#complain(error as Error);
           return;
         }
@@ -191,6 +196,7 @@ export class SlackSink implements Sink {
   }
 
   #pause(ms: number): Promise<void> {
+    if (this.#stop.signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);

@@ -26,8 +26,8 @@ export interface SqliteSettings {
 }
 
 const groupItems = 2048;
-/** How long a write waits for another process that is writing. ms. */
-const busyMs = 5000;
+/** How long a write waits for another process that is writing; nothing else runs meanwhile. ms. */
+const busyMs = 2000;
 const deleteRows = 500;
 const deleteIdleMs = 60_000;
 const deleteBusyMs = 20;
@@ -48,6 +48,11 @@ export class SqliteSink implements Sink {
   static open(settings: SqliteSettings, context: SinkContext): SqliteSink {
     const dsn = settings.dsn || context.env.SQLITE_DSN || context.env.DSN || "";
     if (dsn === "") throw new SettingError("missing dsn for sqlite, please set `DSN`");
+    if (/@(tcp|unix)\(|^(mysql|mariadb):/.test(dsn)) {
+      throw new SettingError(
+        "the dsn for sqlite is one of MySQL, please set `SQLITE_DSN` beside `DSN` or `MYSQL_DSN`",
+      );
+    }
     let database: DatabaseSync | undefined;
     try {
       database = new DatabaseSync(dsn, { timeout: busyMs });
