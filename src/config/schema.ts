@@ -37,7 +37,6 @@ function scalar<T>(kind: string, read: (value: unknown) => T) {
     .unknown()
     .transform((value, context): T => {
       try {
-        if (value === undefined) throw new Unreadable("given");
         return read(value);
       } catch (error) {
         if (!(error instanceof Unreadable)) throw error;
@@ -623,7 +622,9 @@ const sqlite = z
     keep: duration.optional().describe("How long rows are kept; default: for ever."),
     synchronous: words("full", "normal")
       .prefault("full")
-      .describe("`full`: on the disk before each acknowledgement; `normal`: safe unless the machine crashes."),
+      .describe(
+        "`full`: on the disk before each acknowledgement; `normal`: safe unless the machine crashes.",
+      ),
   })
   .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep, synchronous: raw.synchronous }));
 const file = z
@@ -668,7 +669,9 @@ const slack = z
       .strictObject({
         rejections: count(0, 1_000_000).prefault(10).describe("Recipients refused."),
         throttled: count(0, 1_000_000).prefault(10).describe("Recipients deferred for rate or reputation."),
-        blocked_ips: count(0, 1_000_000).prefault(1).describe("Answers that say that a source IP is blocked."),
+        blocked_ips: count(0, 1_000_000)
+          .prefault(1)
+          .describe("Answers that say that a source IP is blocked."),
         hook_failures: count(0, 1_000_000).prefault(1).describe("Failures of filters."),
       })
       .prefault({})
