@@ -17,7 +17,7 @@ import {
 } from "./contract.ts";
 import { hasLongLines, hold, withEdits, withPrefix } from "./derived.ts";
 import { foldField } from "./fold.ts";
-import { type RawVerdict, type Remarks, validateVerdict, type Verdict } from "./verdict.ts";
+import { type RawVerdict, type Remarks, type Verdict, validateVerdict } from "./verdict.ts";
 import type { Matcher } from "./when.ts";
 
 export type OnFailure = "tempfail" | "accept" | "reject";
@@ -47,7 +47,9 @@ export interface CallTerms {
 export type CallResult =
   /** `sawWhole`: false where the message was cut, or only its header section sent. */
   | { readonly ok: true; readonly response: RawVerdict; readonly sawWhole: boolean }
-  | { readonly ok: false; readonly cause: Exclude<HookFailure, "breaker">; readonly detail: string };
+  | { readonly ok: false; readonly cause: Exclude<HookFailure, "breaker">; readonly detail: string }
+  /** It has just said for the first time that it does not filter. */
+  | { readonly ok: "not_a_filter" };
 
 export interface ChainOptions {
   readonly hooks: readonly FilterHook[];
@@ -92,7 +94,15 @@ export function createChain(options: ChainOptions): FilterChain {
   };
 }
 
-type End = Exclude<ChainResult, { kind: "relay" }> extends infer R ? Omit<R & ChainResult, "outcomes"> : never;
+/** How a filter ends the chain. */
+type End =
+  | {
+      readonly kind: "reject";
+      readonly reply: VerdictReply;
+      readonly hook: string;
+      readonly origin: "hook" | "warp";
+    }
+  | { readonly kind: "discard"; readonly hook: string };
 
 /** One message on its way through the chain. */
 class ChainRun {
@@ -125,7 +135,7 @@ class ChainRun {
       if (end === undefined) continue;
       // Frees what the filters made, and the held message below it.
       this.message.release();
-      return { ...end, outcomes: this.outcomes } as ChainResult;
+      return { ...end, outcomes: this.outcomes };
     }
     return { kind: "relay", message: this.message, outcomes: this.outcomes };
   }
@@ -139,7 +149,9 @@ class ChainRun {
       this.options.telemetry.log(
         full ? "warn" : "error",
         full ? "hold_full" : "held_message_failed",
-        full ? "no room for what a filter made of a message" : "the held message could not be read or changed",
+        full
+          ? "no room for what a filter made of a message"
+          : "the held message could not be read or changed",
         this.logFields(hook),
         cause,
       );
@@ -152,6 +164,7 @@ class ChainRun {
     const answer = await this.ask(hook, Math.min(hook.deadlineMs, deadline - started));
     const durationMs = this.options.now() - started;
     if (this.signal.aborted) return { kind: "reject", reply: TEMPFAIL, hook: hook.name, origin: "warp" };
+    if (answer.ok === "not_a_filter") return undefined;
     if (!answer.ok) return this.failed(hook, answer.cause, answer.detail, durationMs);
     const judged = validateVerdict(answer.response, {
       smtputf8: this.envelope.smtputf8,

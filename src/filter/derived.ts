@@ -55,7 +55,11 @@ export async function withEdits(
 }
 
 /** The message with octets put before its first one. */
-export async function withPrefix(store: HoldStore, message: HeldMessage, prefix: Buffer): Promise<HeldMessage> {
+export async function withPrefix(
+  store: HoldStore,
+  message: HeldMessage,
+  prefix: Buffer,
+): Promise<HeldMessage> {
   return Spliced.over(message, await hold(store, prefix), 0);
 }
 
@@ -116,7 +120,9 @@ class Spliced implements HeldMessage {
 
 /** Whether each of these lines (over 998 octets, without CRLF) stands in the message too. */
 export async function hasLongLines(message: HeldMessage, lines: readonly Buffer[]): Promise<boolean> {
-  const missing = new Set(lines.map((line) => createHash("sha256").update(line).update("\r").digest("base64")));
+  const missing = new Set(
+    lines.map((line) => createHash("sha256").update(line).update("\r").digest("base64")),
+  );
   const digests = new LongLineDigests((digest) => missing.delete(digest));
   for await (const chunk of message.chunks()) {
     digests.read(chunk);

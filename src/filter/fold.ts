@@ -20,7 +20,6 @@ const TAB = 0x09;
 export function fieldProblem(name: string, value: string, rules: FieldRules): string | undefined {
   const named = nameProblem(name);
   if (named !== undefined) return named;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the octets that must not get through
   if (/[\x00-\x08\x0a-\x1f\x7f]/.test(value)) {
     return `value of ${name} has ${/[\r\n]/.test(value) ? "a CR or LF" : "a control character"}`;
   }

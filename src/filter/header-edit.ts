@@ -7,7 +7,7 @@
  * ("From …") stays the first. Fields are added before the first malformed line, since a strict reader takes that line for
  * the begin of the body; `set` and `remove` also reach fields behind it, since a lenient reader doesn't.
  */
-import { fieldProblem, foldField, type FieldRules, nameProblem } from "./fold.ts";
+import { type FieldRules, fieldProblem, foldField, nameProblem } from "./fold.ts";
 
 /** Applied in order; names and values as the hook gave them. `occurrence`: 1 = topmost, 0 = all. */
 export type HeaderEdit =

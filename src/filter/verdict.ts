@@ -100,12 +100,14 @@ export function validateReject(reject: RawReject): VerdictReply | string {
   if (!/^[45]\.\d{1,3}\.\d{1,3}$/.test(enhancedCode)) {
     return `reject with enhanced code ${quoted(enhancedCode)}, not of the form 5.7.1`;
   }
-  if (enhancedCode[0] !== codeClass) return `reject with enhanced code ${enhancedCode} of another class than ${code}`;
+  if (enhancedCode[0] !== codeClass)
+    return `reject with enhanced code ${enhancedCode} of another class than ${code}`;
   const text = reject.text === "" ? DEFAULT_TEXT : reject.text;
   if (text.length > MAX_REJECT_TEXT) {
     return `reject with a text of ${text.length} octets, more than ${MAX_REJECT_TEXT}`;
   }
-  if (!/^[\x20-\x7e]+$/.test(text)) return `reject with a text that is not printable US-ASCII: ${quoted(text)}`;
+  if (!/^[\x20-\x7e]+$/.test(text))
+    return `reject with a text that is not printable US-ASCII: ${quoted(text)}`;
   return { code, enhancedCode, text };
 }
 

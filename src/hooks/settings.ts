@@ -4,8 +4,8 @@
  */
 import type { EventKind, EventSink, Notice } from "../events/events.ts";
 import type { Telemetry } from "../events/telemetry.ts";
-import type { FilterChain, HoldStore } from "../filter/contract.ts";
 import type { OnFailure } from "../filter/chain.ts";
+import type { FilterChain, HoldStore } from "../filter/contract.ts";
 import type { When } from "../filter/when.ts";
 import type { HookAddress } from "../sdk/address.ts";
 import type { SelectRoute } from "./select-route.ts";
@@ -52,8 +52,8 @@ export interface HooksSettings {
   readonly journal:
     | { readonly dir: string; readonly maxSizeOctets: number; readonly fsyncMs: number }
     | undefined;
-  /** `message`: the largest message warp takes; bounds what a hook may answer. */
-  readonly limits: { readonly message: number };
+  /** The largest message warp takes: bounds what a hook may answer. */
+  readonly limits: { readonly messageOctets: number };
 }
 
 export interface HooksDependencies {

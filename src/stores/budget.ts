@@ -23,7 +23,9 @@ export class Budget {
       return true;
     }
     if (octets > this.total) {
-      return Promise.reject(new Error(`${octets} octets at once, more than the whole budget of ${this.total}`));
+      return Promise.reject(
+        new Error(`${octets} octets at once, more than the whole budget of ${this.total}`),
+      );
     }
     return new Promise((resolve, reject) => {
       const since = performance.now();

@@ -1,0 +1,205 @@
+/**
+ * One message to one filter (RPC BeforeRelay): the envelope, then chunks of at most 64 KiB as fast as flow control takes
+ * them, then half-close. The verdict may come at any time; what was not sent by then is not sent. Never retried.
+ */
+import { fromBinary } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import type { CallResult, CallTerms } from "../filter/chain.ts";
+import type { FilterEnvelope, HeldMessage } from "../filter/contract.ts";
+import { sectionEnd } from "../filter/derived.ts";
+import { BeforeRelayResponseSchema } from "../gen/warp/hook/v1/hook_pb.ts";
+import { SERVICE } from "./connection.ts";
+import { encodeEnvelope, type SourceFacts } from "./event-encoding.ts";
+import { callFailure } from "./failure.ts";
+import { WireWriter } from "./wire.ts";
+
+/** How much of a message this hook gets. */
+export interface Portion {
+  /** Undefined: all of it. */
+  readonly maxOctets: number | undefined;
+  readonly headerOnly: boolean;
+}
+
+const CHUNK = 64 * 1024;
+/** Chunks that may be on their way into the transport at a time. */
+const AHEAD = 4;
+/** gRPC's own deadline comes first; this is for a transport that does not keep it. */
+const GRACE_MS = 500;
+
+/** Never rejects, except where the held message cannot be read. */
+export async function beforeRelay(
+  client: grpc.Client,
+  message: HeldMessage,
+  envelope: FilterEnvelope,
+  portion: Portion,
+  terms: CallTerms,
+  source: SourceFacts,
+): Promise<CallResult> {
+  const octets = portion.headerOnly ? await headerLength(message) : message.octets;
+  const truncated = portion.maxOctets !== undefined && octets > portion.maxOctets;
+  const call = new Call(client, terms);
+  try {
+    const writer = new WireWriter(4096);
+    encodeEnvelope(
+      writer,
+      {
+        ...envelope,
+        messageOctets: message.octets,
+        truncated,
+        headerOnly: portion.headerOnly,
+        earlier: terms.earlier,
+        timeLeftMs: terms.deadlineMs,
+        discardAllowed: terms.discardAllowed,
+      },
+      source,
+    );
+    await call.send(Buffer.from(writer.view()));
+    await upload(call, message, truncated ? (portion.maxOctets as number) : octets);
+    call.half();
+    return await call.result(!truncated && !portion.headerOnly);
+  } finally {
+    call.close();
+  }
+}
+
+async function upload(call: Call, message: HeldMessage, octets: number): Promise<void> {
+  let left = octets;
+  if (left === 0) return;
+  for await (const chunk of message.chunks()) {
+    const part = chunk.length > left ? chunk.subarray(0, left) : chunk;
+    for (let at = 0; at < part.length; at += CHUNK) {
+      if (call.answered) return;
+      await call.send(chunkRequest(part.subarray(at, at + CHUNK)));
+    }
+    left -= part.length;
+    if (left === 0) return;
+  }
+}
+
+/** `BeforeRelayRequest{chunk}`. */
+function chunkRequest(chunk: Buffer): Buffer {
+  const size = chunk.length;
+  const lengthOctets = size < 128 ? 1 : size < 16_384 ? 2 : 3;
+  const request = Buffer.allocUnsafe(1 + lengthOctets + size);
+  request[0] = (2 << 3) | 2;
+  let rest = size;
+  for (let i = 1; i < lengthOctets; i++) {
+    request[i] = (rest & 127) | 128;
+    rest >>= 7;
+  }
+  request[lengthOctets] = rest;
+  chunk.copy(request, 1 + lengthOctets);
+  return request;
+}
+
+/** Octets of the header section with the empty line behind it; all of the message where there is none. */
+async function headerLength(message: HeldMessage): Promise<number> {
+  let before = 0;
+  let tail: Buffer = Buffer.alloc(0);
+  for await (const chunk of message.chunks()) {
+    const seen = Buffer.concat([tail, chunk]);
+    const start = before - tail.length;
+    const end = start === 0 ? sectionEnd(seen) : innerEnd(seen);
+    if (end !== undefined) return start + end + 2;
+    before += chunk.length;
+    tail = seen.subarray(Math.max(0, seen.length - 3));
+  }
+  return message.octets;
+}
+
+function innerEnd(octets: Buffer): number | undefined {
+  const found = octets.indexOf("\r\n\r\n", 0, "latin1");
+  return found < 0 ? undefined : found + 2;
+}
+
+/** The gRPC call, as a thing that can be awaited. */
+class Call {
+  answered = false;
+  private readonly call: grpc.ClientDuplexStream<Buffer, Buffer>;
+  private readonly terms: CallTerms;
+  private answer: Buffer | undefined;
+  private status: Pick<grpc.StatusObject, "code" | "details"> | undefined;
+  private outstanding = 0;
+  private wake: (() => void) | undefined;
+  private readonly timer: NodeJS.Timeout;
+  private readonly abort = (): void => this.call.cancel();
+
+  constructor(client: grpc.Client, terms: CallTerms) {
+    this.terms = terms;
+    this.call = client.makeBidiStreamRequest(
+      `${SERVICE}/BeforeRelay`,
+      (octets: Buffer) => octets,
+      (octets: Buffer) => octets,
+      new grpc.Metadata(),
+      { deadline: Date.now() + terms.deadlineMs },
+    );
+    this.call.on("data", (octets: Buffer) => {
+      this.answer ??= octets;
+      this.answered = true;
+      this.progress();
+    });
+    // The status tells the same, and always comes.
+    this.call.on("error", () => {});
+    this.call.on("status", (status: grpc.StatusObject) => this.ended(status));
+    this.timer = setTimeout(() => {
+      this.ended({ code: grpc.status.DEADLINE_EXCEEDED, details: "" });
+      this.call.cancel();
+    }, terms.deadlineMs + GRACE_MS);
+    terms.signal.addEventListener("abort", this.abort, { once: true });
+    if (terms.signal.aborted) this.call.cancel();
+  }
+
+  /** Resolves when the next part may be sent; also when nobody wants it any more. */
+  async send(part: Buffer): Promise<void> {
+    if (this.answered) return;
+    this.outstanding++;
+    this.call.write(part, () => {
+      this.outstanding--;
+      this.progress();
+    });
+    while (this.outstanding >= AHEAD && !this.answered) await this.change();
+  }
+
+  half(): void {
+    this.call.end();
+  }
+
+  async result(sawWhole: boolean): Promise<CallResult> {
+    while (this.status === undefined) await this.change();
+    if (this.status.code !== grpc.status.OK || this.answer === undefined) {
+      return { ok: false, ...callFailure(this.status, "BeforeRelay") };
+    }
+    try {
+      return { ok: true, response: fromBinary(BeforeRelayResponseSchema, this.answer), sawWhole };
+    } catch (cause) {
+      return {
+        ok: false,
+        cause: "invalid",
+        detail: `the answer is no protobuf: ${(cause as Error).message}`,
+      };
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.timer);
+    this.terms.signal.removeEventListener("abort", this.abort);
+    if (this.status === undefined) this.call.cancel();
+  }
+
+  private ended(status: Pick<grpc.StatusObject, "code" | "details">): void {
+    this.status ??= status;
+    this.answered = true;
+    this.progress();
+  }
+
+  private change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = resolve;
+    });
+  }
+
+  private progress(): void {
+    this.wake?.();
+    this.wake = undefined;
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * How a hook server is reached: the gRPC target, and the credentials for it. Plaintext is for this host only, unless the
+ * operator says `insecure: true`. PEM files are read at each connect, so that renewed ones are taken.
+ */
+import { readFileSync } from "node:fs";
+import * as grpc from "@grpc/grpc-js";
+import { grpcTarget, isLocal } from "../sdk/address.ts";
+import type { HookSettings, HookTls } from "./settings.ts";
+
+/** Says which setting cannot work; undefined: all is well. */
+export function settingsProblem(hook: HookSettings): string | undefined {
+  if (hook.tls === undefined) {
+    if (isLocal(hook.address) || hook.insecure) return undefined;
+    return `hooks: ${hook.name}: mail would go to ${grpcTarget(hook.address)} unencrypted; set tls, or insecure: true`;
+  }
+  if ((hook.tls.cert === undefined) !== (hook.tls.key === undefined)) {
+    return `hooks: ${hook.name}: tls.cert and tls.key go together`;
+  }
+  try {
+    credentials(hook);
+    return undefined;
+  } catch (error) {
+    return `hooks: ${hook.name}: ${(error as Error).message}`;
+  }
+}
+
+export function credentials(hook: HookSettings): grpc.ChannelCredentials {
+  const { tls } = hook;
+  if (tls === undefined) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(pem(tls, "ca"), pem(tls, "key"), pem(tls, "cert"));
+}
+
+/** `maxReceiveOctets`: the largest answer that is read. */
+export function channelOptions(hook: HookSettings, maxReceiveOctets: number): grpc.ChannelOptions {
+  const name = hook.tls?.serverName ?? (hook.address.kind === "unix" ? "localhost" : undefined);
+  return {
+    // Each attempt starts from nothing: pauses between them are ours, not of a subchannel shared behind our back.
+    "grpc.use_local_subchannel_pool": 1,
+    // Mail goes where the configuration says, not through a proxy that the environment names.
+    "grpc.enable_http_proxy": 0,
+    "grpc.service_config_disable_resolution": 1,
+    // A message is never sent twice, and not kept in a retry buffer.
+    "grpc.enable_retries": 0,
+    "grpc.max_receive_message_length": maxReceiveOctets,
+    "grpc.max_send_message_length": -1,
+    ...(hook.tls !== undefined && name !== undefined
+      ? { "grpc.ssl_target_name_override": name, "grpc.default_authority": name }
+      : {}),
+  };
+}
+
+function pem(tls: HookTls, setting: "ca" | "cert" | "key"): Buffer | null {
+  const file = tls[setting];
+  if (file === undefined) return null;
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    throw new Error(`tls.${setting}: cannot read ${file}: ${(cause as Error).message}`, { cause });
+  }
+}

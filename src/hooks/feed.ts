@@ -1,0 +1,55 @@
+/** What one Observe stream carries: the events of one Source, from memory where they are, else from the journal. */
+
+import type { Journal, LeftJournal } from "../stores/journal.ts";
+import type { JournalReader } from "../stores/journal-reader.ts";
+import type { Block } from "./block.ts";
+import type { SourceFacts } from "./event-encoding.ts";
+import type { EventLog } from "./event-log.ts";
+
+export interface Feed {
+  readonly source: SourceFacts;
+  /** The last sequence there is by now. */
+  readonly last: number;
+  /** Nothing more is ever added. */
+  readonly finite: boolean;
+  /**
+   * The run of events that holds `sequence`, or, where that is gone, the next one that is there. Undefined: nothing is
+   * there yet (or, where `finite`, at all).
+   */
+  next(sequence: number): Promise<Block | undefined>;
+  close(): Promise<void>;
+}
+
+export function liveFeed(log: EventLog, journal: Journal | undefined): Feed {
+  let reader: JournalReader | undefined;
+  return {
+    source: log.source,
+    finite: false,
+    get last() {
+      return log.readable;
+    },
+    async next(sequence) {
+      if (sequence > log.readable) return undefined;
+      if (sequence < log.first && journal !== undefined) {
+        reader ??= journal.reader();
+        const onDisk = await reader.from(sequence);
+        if (onDisk !== undefined && onDisk.firstSequence < log.first) return onDisk;
+      }
+      return log.blockWith(Math.max(sequence, log.first));
+    },
+    async close() {
+      await reader?.close();
+    },
+  };
+}
+
+export function leftFeed(journal: LeftJournal): Feed {
+  const reader = journal.reader();
+  return {
+    source: journal.source,
+    finite: true,
+    last: journal.last,
+    next: (sequence) => reader.from(sequence),
+    close: () => reader.close(),
+  };
+}
