@@ -65,7 +65,7 @@ async function verdictFor(
 }
 
 /** What the proxy would send of this message: no more than Describe asked for. */
-function asDescribed(
+export function asDescribed(
   described: DescribeResponse,
   message: Buffer,
   more: samples.EnvelopeFields = {},

@@ -59,7 +59,7 @@ export function envelope(message: Uint8Array, more: EnvelopeFields = {}): Envelo
   };
 }
 
-export function session(): MessageInitShape<typeof SessionSchema> {
+export function session(): Omit<MessageInitShape<typeof SessionSchema>, "$typeName" | "$unknown"> {
   return {
     connectionId: ulid(),
     client: { ip: "192.0.2.10", port: 40_000 },

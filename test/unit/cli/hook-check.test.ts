@@ -1,6 +1,5 @@
 /** Every way to break the protocol that `warp hook-check` promises to find, each in a server that does nothing else wrong. */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
@@ -10,6 +9,7 @@ import { Capability, type Event, HookService } from "../../../src/gen/warp/hook/
 import { addService, type HandlersOf } from "../../../src/sdk/grpc.ts";
 import { addHeader, insert, reject, relay, replace, serveHook } from "../../../src/sdk/index.ts";
 import { temporaryFolder } from "../sdk/harness.ts";
+import { runCommand } from "./run-command.ts";
 
 type Handlers = HandlersOf<(typeof HookService)["method"]>;
 
@@ -414,10 +414,7 @@ test("a hook gets what it asked for: a cut message, the header alone", async (t)
 });
 
 test("the command", async (t) => {
-  const run = (...argv: string[]) => {
-    const main = new URL("../../../src/cli/main.ts", import.meta.url).pathname;
-    return spawnSync(process.execPath, [main, "hook-check", ...argv], { encoding: "utf8" });
-  };
+  const run = (...argv: string[]) => runCommand("hook-check", ...argv);
   const stop = new AbortController();
   const server = await serveHook({
     name: "sdk",
@@ -431,17 +428,9 @@ test("the command", async (t) => {
     },
   });
   t.after(() => server.close(0));
-  // The server lives in this process, so the command must not block it.
-  const { promise, resolve } = Promise.withResolvers<{ status: number | null; stdout: string }>();
-  const { spawn } = await import("node:child_process");
-  const main = new URL("../../../src/cli/main.ts", import.meta.url).pathname;
-  const child = spawn(process.execPath, [main, "hook-check", server.address, "--json"]);
-  let stdout = "";
-  child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
-  child.on("close", (status) => resolve({ status, stdout }));
-  const { status, stdout: output } = await promise;
+  const { status, stdout } = await run(server.address, "--json");
   await t.test("says 0 and ok for a server of the SDK, with 10 MB and an early verdict", () => {
-    const result = JSON.parse(output) as { ok: boolean; findings: Finding[] };
+    const result = JSON.parse(stdout) as { ok: boolean; findings: Finding[] };
     assert.deepEqual([status, result.ok], [0, true]);
     const large = result.findings.find(({ promise }) => promise.startsWith("a message of 10 MB"));
     assert.match(large!.seen, /^reject, after \d+ of 10000000 octets$/);
@@ -450,15 +439,15 @@ test("the command", async (t) => {
       [],
     );
   });
-  await t.test("says 1 where nobody listens, with advice on stdout", () => {
-    const result = run("unix:/nonexistent/hook.sock", "--timeout", "200ms");
+  await t.test("says 1 where nobody listens, with advice on stdout", async () => {
+    const result = await run("unix:/nonexistent/hook.sock", "--timeout", "200ms");
     assert.equal(result.status, 1);
     assert.match(result.stdout, /FAIL {2}the address accepts a gRPC connection/);
     assert.match(result.stdout, /→ is the server running/);
   });
-  await t.test("says 2 for wrong usage", () => {
-    assert.equal(run("nonsense").status, 2);
-    assert.equal(run().status, 2);
-    assert.equal(run("unix:/x", "--cert", "c.pem").status, 2);
+  await t.test("says 2 for wrong usage", async () => {
+    assert.equal((await run("nonsense")).status, 2);
+    assert.equal((await run()).status, 2);
+    assert.equal((await run("unix:/x", "--cert", "c.pem")).status, 2);
   });
 });
