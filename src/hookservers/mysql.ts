@@ -206,7 +206,7 @@ const prepared = new WeakSet<object>();
 /** Times are UTC; a value that doesn't fit is an error, never cut in silence; a lost peer is noticed. */
 const sessionSettings =
   "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', " +
-  "innodb_lock_wait_timeout = 20, autocommit = 1";
+  "innodb_lock_wait_timeout = 5, autocommit = 1";
 
 function targetOf(settings: MysqlSettings, context: SinkContext): MysqlTarget {
   const dsn = settings.dsn || context.env.MYSQL_DSN || context.env.DSN || "";
