@@ -1,0 +1,173 @@
+/**
+ * Connects to a destination: from a source IP, with warp's mark, within a deadline. With the addon the socket is made and
+ * bound before connect (SO_MARK, IP_BIND_ADDRESS_NO_PORT); without it (fixed mode elsewhere than Linux) by node:net alone.
+ */
+import { lookup } from "node:dns/promises";
+import { connect, isIP, Socket } from "node:net";
+import type { Endpoint } from "../events/events.ts";
+import { native } from "./native.ts";
+import { NodeTransport, plainIp, type Transport } from "./transport.ts";
+
+/**
+ * refused, unreachable, timeout: of the destination. not_local: the source IP isn't here (bind). no_port: it has no free
+ * port (connect). aborted: nobody waits any more.
+ */
+export type DialErrorKind = "refused" | "unreachable" | "timeout" | "not_local" | "no_port" | "aborted" | "failed";
+
+export class DialError extends Error {
+  override readonly name = "DialError";
+  readonly kind: DialErrorKind;
+  constructor(kind: DialErrorKind, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.kind = kind;
+  }
+}
+
+export interface DialOptions {
+  /** Undefined: the system chooses. */
+  readonly sourceIp: string | undefined;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+  /** Told the local address as soon as the kernel has chosen it, before the peer can see the connection. */
+  readonly bound: ((local: Endpoint) => void) | undefined;
+}
+
+export interface Dialer {
+  /** Rejects with DialError. */
+  dial(destination: Endpoint, options: DialOptions): Promise<Transport>;
+}
+
+export interface NodeDialerOptions {
+  /** SO_MARK of warp's connections; 0: none (fixed mode, or no right to set it). */
+  readonly mark: number;
+  /** tproxy: a source IP of the client's may be one that this host doesn't have. */
+  readonly transparent: boolean;
+}
+
+export class NodeDialer implements Dialer {
+  private readonly options: NodeDialerOptions;
+
+  constructor(options: NodeDialerOptions) {
+    this.options = options;
+  }
+
+  async dial(destination: Endpoint, options: DialOptions): Promise<Transport> {
+    if (isIP(destination.ip) !== 0) return this.connect(destination, options);
+    return this.dialName(destination, options);
+  }
+
+  /** `fixed` with a host name: its addresses in the resolver's order, all within the one deadline. */
+  private async dialName(destination: Endpoint, options: DialOptions): Promise<Transport> {
+    const started = performance.now();
+    let addresses: { address: string }[];
+    try {
+      addresses = await lookup(destination.ip, { all: true });
+    } catch (error) {
+      throw new DialError("unreachable", `no address for ${destination.ip}`, error);
+    }
+    let last = new DialError("unreachable", `no address for ${destination.ip}`);
+    for (const { address } of addresses) {
+      const left = options.timeoutMs - (performance.now() - started);
+      if (left <= 0) break;
+      if (options.sourceIp !== undefined && isIP(options.sourceIp) !== isIP(address)) continue;
+      try {
+        return await this.connect({ ip: address, port: destination.port }, { ...options, timeoutMs: left });
+      } catch (error) {
+        if (!(error instanceof DialError)) throw error;
+        last = error;
+      }
+    }
+    throw last;
+  }
+
+  private connect(destination: Endpoint, options: DialOptions): Promise<Transport> {
+    return new Promise((resolve, reject) => {
+      let socket: Socket;
+      try {
+        socket = this.open(destination, options.sourceIp);
+      } catch (error) {
+        reject(bindError(error, options.sourceIp));
+        return;
+      }
+      const settle = (error: DialError | undefined): void => {
+        clearTimeout(timer);
+        options.signal?.removeEventListener("abort", abort);
+        socket.removeListener("error", failed);
+        socket.removeListener("connect", connected);
+        if (error === undefined) return resolve(new NodeTransport(socket));
+        socket.on("error", () => {}); // it has been told; a second error of the same socket has no listener else
+        socket.destroy();
+        reject(error);
+      };
+      const connected = (): void => settle(undefined);
+      const failed = (error: Error): void => settle(connectError(error, destination));
+      const abort = (): void => settle(new DialError("aborted", "nobody waits for the connection any more"));
+      const timer = setTimeout(
+        () => settle(new DialError("timeout", `${destination.ip}:${destination.port} did not answer in time`)),
+        options.timeoutMs,
+      );
+      socket.once("connect", connected);
+      socket.once("error", failed);
+      options.signal?.addEventListener("abort", abort);
+      if (options.signal?.aborted) abort();
+      // node:net calls connect(2) in the next tick; this runs behind it, and still before any event of the loop.
+      else if (options.bound !== undefined) process.nextTick(() => tellBound(socket, options.bound));
+    });
+  }
+
+  private open(destination: Endpoint, sourceIp: string | undefined): Socket {
+    const { mark, transparent } = this.options;
+    const family = isIP(destination.ip) === 6 ? 6 : 4;
+    if (native.unavailable !== undefined || (mark === 0 && sourceIp === undefined)) {
+      return connect({
+        host: destination.ip,
+        port: destination.port,
+        family,
+        allowHalfOpen: true,
+        noDelay: true,
+        ...(sourceIp === undefined ? {} : { localAddress: sourceIp }),
+      });
+    }
+    const fd = native.createSocket(family, {
+      mark,
+      transparent: transparent && sourceIp !== undefined,
+      bind: sourceIp === undefined ? undefined : { ip: sourceIp },
+    });
+    const socket = new Socket({ fd, allowHalfOpen: true });
+    socket.setNoDelay(true);
+    return socket.connect({ host: destination.ip, port: destination.port, family });
+  }
+}
+
+function tellBound(socket: Socket, bound: DialOptions["bound"]): void {
+  const { localAddress, localPort } = socket;
+  if (localAddress !== undefined && localPort) bound?.({ ip: plainIp(localAddress), port: localPort });
+}
+
+function bindError(error: unknown, sourceIp: string | undefined): DialError {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "EADDRNOTAVAIL") return new DialError("not_local", `${sourceIp} is not an address of this host`, error);
+  return new DialError("failed", `no socket: ${(error as Error).message}`, error);
+}
+
+function connectError(error: Error, destination: Endpoint): DialError {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  const text = `${destination.ip}:${destination.port}: ${error.message}`;
+  switch (code) {
+    case "ECONNREFUSED":
+    case "ECONNRESET":
+      return new DialError("refused", text, error);
+    case "ETIMEDOUT":
+      return new DialError("timeout", text, error);
+    case "EADDRNOTAVAIL":
+      // node:net binds in the same call: only its syscall tells the two apart.
+      return new DialError(syscall === "bind" ? "not_local" : "no_port", text, error);
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "EACCES":
+    case "EPERM":
+      return new DialError("unreachable", text, error);
+    default:
+      return new DialError("failed", text, error);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The seam under which sockets live: what a session and a leg need of a connection, and nothing else. `NodeTransport` is
+ * the one over node:net and node:tls; tests put another under it.
+ */
+import type { Socket } from "node:net";
+import * as tls from "node:tls";
+import type { Endpoint } from "../events/events.ts";
+
+export interface TransportHandler {
+  data(chunk: Buffer): void;
+  /** What `write` held back has gone out. */
+  drained(): void;
+  /** The peer sends no more (FIN); writing goes on. */
+  ended(): void;
+  /** Gone, both ways. Once, and nothing comes after it. */
+  closed(cause: Error | undefined): void;
+}
+
+export interface SecureFacts {
+  readonly version: string;
+  readonly cipher: string;
+}
+
+/** The server's side of the handshake's end, with what a policy looks at. */
+export interface PeerFacts extends SecureFacts {
+  /** The chain leads to a trusted root and is in its time; names are not judged here. */
+  readonly chainGood: boolean;
+  /** Why it is not. */
+  readonly chainError: string;
+  /** The certificate, for the names in it; undefined where the peer sent none. */
+  readonly certificate: tls.DetailedPeerCertificate | undefined;
+}
+
+export interface Transport {
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  readonly encrypted: boolean;
+  /** Who is told; set before the first octet is read. */
+  handler: TransportHandler;
+  /** False: more than the high-water mark waits; go on at `drained`. */
+  write(chunk: Buffer): boolean;
+  pause(): void;
+  resume(): void;
+  /** FIN, once everything written is out. */
+  end(): void;
+  /** Finished with: FIN once everything written is out, and nothing more is read. */
+  close(): void;
+  /** RST: what has no end is no message. */
+  reset(): void;
+  /** At once; what waits in this process is lost. */
+  destroy(): void;
+  /** TLS as its client, on the connection as it is. Rejects where the handshake fails; the connection is then of no use. */
+  startTls(options: tls.ConnectionOptions): Promise<PeerFacts>;
+  /** TLS as its server. */
+  acceptTls(context: tls.SecureContext): Promise<SecureFacts>;
+}
+
+const NO_HANDLER: TransportHandler = { data() {}, drained() {}, ended() {}, closed() {} };
+
+/** `ip` without the v4-mapped prefix of a dual-stack listener. */
+export function plainIp(ip: string): string {
+  return ip.startsWith("::ffff:") && ip.includes(".") ? ip.slice(7) : ip;
+}
+
+export class NodeTransport implements Transport {
+  handler: TransportHandler = NO_HANDLER;
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+  encrypted = false;
+  private socket: Socket;
+  /** The TCP socket below; the same until TLS starts. */
+  private readonly raw: Socket;
+  private cause: Error | undefined;
+  private gone = false;
+  /** A handshake is on: its own listeners say how it ends. */
+  private handshaking = false;
+
+  /** A connected socket with `allowHalfOpen`. */
+  constructor(socket: Socket) {
+    this.raw = socket;
+    this.socket = socket;
+    this.local = { ip: plainIp(socket.localAddress ?? ""), port: socket.localPort ?? 0 };
+    this.remote = { ip: plainIp(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
+    this.listen(socket);
+  }
+
+  private listen(socket: Socket): void {
+    socket.on("data", this.onData);
+    socket.on("drain", this.onDrain);
+    socket.on("end", this.onEnd);
+    socket.on("error", this.onError);
+    socket.on("close", this.onClose);
+  }
+
+  private readonly onData = (chunk: Buffer): void => this.handler.data(chunk);
+  private readonly onDrain = (): void => this.handler.drained();
+  private readonly onEnd = (): void => this.handler.ended();
+  private readonly onError = (error: Error): void => {
+    this.cause ??= error;
+  };
+  private readonly onClose = (): void => {
+    if (this.gone || this.handshaking) return;
+    this.gone = true;
+    this.handler.closed(this.cause);
+  };
+
+  write(chunk: Buffer): boolean {
+    return this.socket.write(chunk);
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  end(): void {
+    this.socket.end();
+  }
+
+  close(): void {
+    // Everything has been handed to the kernel: closing both at once spares a turn of the loop and its events.
+    if (!this.encrypted && this.socket.writableLength === 0) this.socket.destroy();
+    else this.socket.end(() => this.destroy());
+  }
+
+  reset(): void {
+    // The TLS socket has no reset of its own, and a close_notify would be an end: the TCP socket below is reset.
+    if (this.raw.destroyed) return;
+    this.raw.resetAndDestroy();
+    if (this.socket !== this.raw) this.socket.destroy();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+    if (this.socket !== this.raw) this.raw.destroy();
+  }
+
+  async startTls(options: tls.ConnectionOptions): Promise<PeerFacts> {
+    const secure = await this.handshake("secureConnect", (socket) =>
+      // The chain is judged here, names by the policy: `checkServerIdentity` would compare with "localhost".
+      tls.connect({ ...options, socket, rejectUnauthorized: false, checkServerIdentity: () => undefined }),
+    );
+    const certificate = secure.getPeerCertificate(true);
+    return {
+      ...secureFacts(secure),
+      chainGood: secure.authorized,
+      chainError: secure.authorized ? "" : String(secure.authorizationError ?? "no certificate"),
+      certificate: Object.keys(certificate ?? {}).length > 0 ? certificate : undefined,
+    };
+  }
+
+  async acceptTls(context: tls.SecureContext): Promise<SecureFacts> {
+    // "secure" is what a TLS socket says of itself; a tls.Server makes its own event of it.
+    return secureFacts(
+      await this.handshake(
+        "secure",
+        (socket) => new tls.TLSSocket(socket, { isServer: true, secureContext: context }),
+      ),
+    );
+  }
+
+  private handshake(doneEvent: string, start: (socket: Socket) => tls.TLSSocket): Promise<tls.TLSSocket> {
+    const raw = this.raw;
+    raw.removeListener("data", this.onData);
+    raw.removeListener("drain", this.onDrain);
+    raw.removeListener("end", this.onEnd);
+    raw.removeListener("close", this.onClose);
+    this.handshaking = true;
+    return new Promise((resolve, reject) => {
+      const secure = start(raw);
+      // Made without allowHalfOpen: a FIN of the peer would end our side, and replies have to go on behind it.
+      secure.allowHalfOpen = true;
+      const fail = (error?: Error): void => {
+        if (!this.handshaking) return;
+        this.handshaking = false;
+        this.gone = true;
+        raw.destroy();
+        secure.destroy();
+        reject(error ?? this.cause ?? new Error("connection closed during the TLS handshake"));
+      };
+      const closed = (): void => fail();
+      secure.on("error", fail);
+      secure.on("close", closed);
+      secure.on("end", closed);
+      raw.on("close", closed);
+      secure.once(doneEvent, () => {
+        if (!this.handshaking) return;
+        this.handshaking = false;
+        this.encrypted = true;
+        this.socket = secure;
+        secure.removeListener("error", fail);
+        secure.removeListener("close", closed);
+        secure.removeListener("end", closed);
+        raw.removeListener("close", closed);
+        this.listen(secure);
+        resolve(secure);
+      });
+    });
+  }
+}
+
+function secureFacts(secure: tls.TLSSocket): SecureFacts {
+  return { version: secure.getProtocol() ?? "", cipher: secure.getCipher()?.standardName ?? "" };
+}

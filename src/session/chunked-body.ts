@@ -1,0 +1,215 @@
+/**
+ * A message by BDAT (RFC 3030) that no filter looks at: re-chunked into pieces of at most 64 KiB, line ends normalised, one
+ * reply for each of the client's chunks. The last piece goes out only when all before it were taken, so that a destination
+ * never completes a message of which it refused a part.
+ */
+import { join } from "../smtp/octets.ts";
+import { NewlineNormalizer } from "../smtp/content.ts";
+import { OWN, type OwnReply } from "../smtp/own-replies.ts";
+import type { Reply } from "../smtp/reply.ts";
+import type { MessageBody, SessionCore } from "./core.ts";
+import { HeaderScribe } from "./header-scribe.ts";
+import type { Leg, LegLost } from "./leg.ts";
+import type { Slot } from "./reply-queue.ts";
+import type { Transaction } from "./transaction.ts";
+
+export const MAX_CHUNK = 65536;
+
+/** One of the client's chunks. */
+interface Chunk {
+  readonly slot: Slot;
+  readonly last: boolean;
+  /** All its octets came. */
+  read: boolean;
+  /** Pieces that were put into the outbox or sent, and not answered. */
+  unanswered: number;
+  reply: Reply | undefined;
+  refusal: OwnReply | Reply | undefined;
+}
+
+interface Piece {
+  readonly octets: Buffer;
+  readonly last: boolean;
+  readonly chunk: Chunk;
+}
+
+export class ChunkedBody implements MessageBody {
+  readonly tx: Transaction;
+  ended = false;
+  private readonly core: SessionCore;
+  private readonly leg: Leg;
+  private readonly scribe: HeaderScribe;
+  private readonly normalizer = new NewlineNormalizer();
+  private chunk: Chunk | undefined;
+  private collected: Buffer[] = [];
+  private collectedOctets = 0;
+  private outbox: Piece[] = [];
+  private holding = false;
+  /** A chunk was refused: the message is lost, and every further BDAT is out of order. */
+  private failed = false;
+  private lastSent = false;
+
+  constructor(core: SessionCore, tx: Transaction, leg: Leg) {
+    this.core = core;
+    this.tx = tx;
+    this.leg = leg;
+    this.scribe = new HeaderScribe(core.recorder, tx, {
+      direction: "->",
+      leg: leg.number,
+      tls: leg.encrypted,
+      stuffed: false,
+    });
+  }
+
+  /** The client's next BDAT. */
+  begin(slot: Slot, last: boolean): void {
+    const refusal = this.failed || this.ended || this.leg.lost !== undefined ? OWN.bdatOutOfOrder : undefined;
+    this.chunk = { slot, last, read: false, unanswered: 0, reply: undefined, refusal };
+  }
+
+  take(octets: Buffer[], end: boolean): void {
+    const chunk = this.chunk as Chunk;
+    if (chunk.refusal === undefined) {
+      for (const raw of octets) for (const piece of this.normalizer.read(raw)) this.collect(piece);
+      if (end && chunk.last) this.collect(this.normalizer.end());
+      this.checkLimits(chunk);
+    }
+    if (chunk.refusal === undefined) this.cut(chunk, end);
+    if (!end) return;
+    chunk.read = true;
+    if (chunk.last) {
+      this.ended = true;
+      this.scribe.end();
+      if (this.normalizer.bareNewlines > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
+    }
+    this.core.bodyDone();
+    if (chunk.refusal !== undefined && chunk.unanswered === 0) this.refused(chunk);
+  }
+
+  private collect(piece: Buffer): void {
+    if (piece.length === 0) return;
+    this.scribe.read(piece);
+    this.collected.push(piece);
+    this.collectedOctets += piece.length;
+  }
+
+  private checkLimits(chunk: Chunk): void {
+    const { limits, bareNewlines } = this.core.env.settings;
+    this.tx.messageOctets = this.normalizer.octets;
+    if (this.normalizer.octets > limits.messageOctets) chunk.refusal = OWN.tooLarge;
+    else if (bareNewlines === "reject" && this.normalizer.bareNewlines > 0) chunk.refusal = OWN.bareNewline;
+    if (chunk.refusal === undefined) return;
+    this.failed = true;
+    this.collected = [];
+    this.collectedOctets = 0;
+  }
+
+  /** Makes pieces of what was collected: full ones, and at a chunk's end the rest. */
+  private cut(chunk: Chunk, end: boolean): void {
+    if (this.collectedOctets <= MAX_CHUNK && !end) return;
+    let rest = join(this.collected);
+    while (rest.length > MAX_CHUNK) {
+      this.queue({ octets: rest.subarray(0, MAX_CHUNK), last: false, chunk });
+      rest = rest.subarray(MAX_CHUNK);
+    }
+    this.collected = [];
+    this.collectedOctets = 0;
+    // A chunk whose only octet waits as a held CR has no piece yet: one of no octets brings its reply.
+    if (end) this.queue({ octets: rest, last: chunk.last, chunk });
+    else if (rest.length > 0) {
+      this.collected.push(rest);
+      this.collectedOctets = rest.length;
+    }
+  }
+
+  private queue(piece: Piece): void {
+    piece.chunk.unanswered++;
+    this.outbox.push(piece);
+    this.send();
+  }
+
+  private send(): void {
+    while (this.outbox.length > 0 && this.leg.lost === undefined) {
+      const piece = this.outbox[0] as Piece;
+      if ((piece.last || !this.leg.pipelining) && this.leg.outstanding > 0) break;
+      this.outbox.shift();
+      if (this.failed) this.answered(piece, undefined);
+      else this.sendPiece(piece);
+    }
+    const holding = this.outbox.length > 0 && this.leg.lost === undefined;
+    if (holding === this.holding) return;
+    this.holding = holding;
+    if (holding) this.core.block();
+    else this.core.unblock();
+  }
+
+  private sendPiece(piece: Piece): void {
+    const { timeouts } = this.core.env.settings;
+    if (piece.last) this.lastSent = true;
+    this.leg.expect(
+      (reply, latencyMs) => {
+        if (piece.last) this.tx.endOfDataMs = latencyMs;
+        this.answered(piece, reply);
+        this.send();
+      },
+      piece.last ? timeouts.endOfDataMs : timeouts.dataBlockMs,
+    );
+    if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets]))) this.core.legFull();
+  }
+
+  /** `reply` undefined: the piece was not sent, since one before it was refused. */
+  private answered(piece: Piece, reply: Reply | undefined): void {
+    const { chunk } = piece;
+    chunk.unanswered--;
+    if (reply !== undefined && reply.code < 300) chunk.reply = reply;
+    else {
+      chunk.refusal ??= reply ?? OWN.bdatOutOfOrder;
+      this.failed = true;
+    }
+    if (chunk.unanswered > 0 || !chunk.read) return;
+    if (chunk.refusal !== undefined) this.refused(chunk);
+    else this.accepted(chunk, chunk.reply as Reply);
+  }
+
+  private accepted(chunk: Chunk, reply: Reply): void {
+    if (chunk.last) this.tx.finalReply = this.core.upstreamFacts(reply, this.tx.endOfDataMs);
+    this.core.pass(chunk.slot, reply, this.tx);
+    if (chunk.last) this.core.report(this.tx);
+  }
+
+  private refused(chunk: Chunk): void {
+    const refusal = chunk.refusal as OwnReply | Reply;
+    const own = "reason" in refusal;
+    this.tx.finalReply ??= own ? this.core.ownFacts(refusal) : this.core.upstreamFacts(refusal, undefined);
+    if (own && refusal !== OWN.bdatOutOfOrder) this.core.abortLeg(refusal.reason);
+    if (own) this.core.answer(chunk.slot, refusal, this.tx);
+    else this.core.pass(chunk.slot, refusal, this.tx);
+    this.core.report(this.tx);
+  }
+
+  legLost(loss: LegLost): boolean {
+    if (!this.lastSent || loss.reason !== "timeout") {
+      if (this.lastSent) this.tx.outcome = "unknown";
+      return false;
+    }
+    this.core.noteLoss(loss);
+    this.tx.outcome = "unknown";
+    this.tx.finalReply = this.core.ownFacts(OWN.outcomeUnknown);
+    this.core.answer((this.chunk as Chunk).slot, OWN.outcomeUnknown, this.tx);
+    this.core.report(this.tx);
+    return true;
+  }
+
+  clientGone(): boolean {
+    if (this.lastSent) return true;
+    this.scribe.end();
+    this.core.abortLeg("the client left within the message");
+    this.core.report(this.tx);
+    return false;
+  }
+}
+
+/** The line that announces a piece. */
+export function bdatLine(octets: number, last: boolean): Buffer {
+  return Buffer.from(`BDAT ${octets}${last ? " LAST" : ""}\r\n`);
+}

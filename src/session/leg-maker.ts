@@ -1,0 +1,342 @@
+/**
+ * Brings legs about: dials from the decided source IP, and introduces warp (EHLO, STARTTLS, EHLO again, RFC 3207) as the
+ * policy of the destination asks. What a leg's trouble means for the client is the session's to say.
+ */
+import { checkServerIdentity } from "node:tls";
+import type { Candidate, Decision } from "../egress/contract.ts";
+import type { LegOrigin } from "../egress/fit.ts";
+import { judgeTls, type TlsRequirement } from "../egress/tls-policy.ts";
+import type { Direction, Endpoint, TlsFacts } from "../events/events.ts";
+import type { LegReason, LegResult } from "../events/telemetry.ts";
+import { DialError, type DialErrorKind } from "../net/dial.ts";
+import type { PeerFacts, Transport } from "../net/transport.ts";
+import { parseCapabilities } from "../smtp/capabilities.ts";
+import type { Reply } from "../smtp/reply.ts";
+import { type ExpectationKind, Leg, LegLost, type LegOwner, PLAINTEXT } from "./leg.ts";
+import type { Recorder } from "./recorder.ts";
+import type { SessionEnvironment } from "./settings.ts";
+
+/** How the client introduced itself. */
+export interface Hello {
+  /** EHLO; else HELO. */
+  readonly esmtp: boolean;
+  /** What it said after the verb, as it came. */
+  readonly name: Buffer;
+  /** The line as it came, without CRLF. */
+  readonly line: Buffer;
+}
+
+/** How the destination took it. */
+export interface Introduction {
+  /** The reply that counts: the last one to EHLO or HELO. */
+  readonly reply: Reply;
+  /** The reply is one to EHLO. */
+  readonly esmtp: boolean;
+  /** Nothing but the client's own line was said, so the reply is the one to it. */
+  readonly direct: boolean;
+}
+
+/** No leg could be dialled. */
+export class DialFailed extends Error {
+  override readonly name = "DialFailed";
+  readonly kind: DialErrorKind | "no_source_ip";
+  constructor(kind: DialErrorKind | "no_source_ip", message: string, cause?: unknown) {
+    super(message, { cause });
+    this.kind = kind;
+  }
+}
+
+/** Durations of the first leg's stages, ms. */
+export interface Stages {
+  connectMs?: number | undefined;
+  greetingMs?: number | undefined;
+  ehloMs?: number | undefined;
+  tlsMs?: number | undefined;
+}
+
+export interface LegMakerContext {
+  readonly env: SessionEnvironment;
+  readonly owner: LegOwner;
+  readonly recorder: Recorder;
+  readonly client: Endpoint;
+  readonly destination: Endpoint;
+  /** The source address for a decision "client": undefined leaves it to the system. */
+  readonly clientSource: string | undefined;
+  readonly stages: Stages;
+}
+
+export class LegMaker {
+  /** Legs that were connected so far. */
+  count = 0;
+  private readonly context: LegMakerContext;
+
+  constructor(context: LegMakerContext) {
+    this.context = context;
+  }
+
+  /** Connects from the first usable candidate. Rejects with DialFailed. */
+  async dial(decision: Decision, reason: LegReason, signal: AbortSignal): Promise<Leg> {
+    const { env, destination, recorder } = this.context;
+    recorder.note("connecting", `connecting to ${destination.ip}:${destination.port}`);
+    const deadline = env.clock.now() + env.settings.timeouts.dialMs;
+    let last = new DialFailed("no_source_ip", "no usable source IP");
+    for (const candidate of this.candidates(decision)) {
+      const left = deadline - env.clock.now();
+      if (left <= 0) break;
+      try {
+        return await this.dialFrom(candidate, decision, reason, left, signal);
+      } catch (error) {
+        if (!(error instanceof DialError)) throw error;
+        last = this.dialFailed(error, candidate, reason);
+        if (last.kind !== "no_source_ip") break;
+      }
+    }
+    throw last;
+  }
+
+  private candidates(decision: Decision): readonly Candidate[] {
+    if (decision.kind === "ip") return decision.candidates;
+    if (decision.kind === "none") return [];
+    return [{ ip: this.context.clientSource, ehlo: undefined }];
+  }
+
+  private async dialFrom(
+    candidate: Candidate,
+    decision: Decision,
+    reason: LegReason,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Leg> {
+    const { env, destination, stages } = this.context;
+    const started = env.clock.now();
+    let local = "";
+    let transport: Transport;
+    try {
+      transport = await env.dialer.dial(destination, {
+        sourceIp: candidate.ip,
+        timeoutMs,
+        signal,
+        bound: (endpoint) => {
+          local = `${endpoint.ip}:${endpoint.port}`;
+          env.ownLegs.add(local);
+        },
+      });
+    } catch (error) {
+      env.ownLegs.delete(local);
+      throw error;
+    }
+    const ms = env.clock.now() - started;
+    stages.connectMs ??= ms;
+    env.telemetry.dialled(destination.ip.includes(":") ? 6 : 4, ms);
+    env.telemetry.legDialled(reason, "connected");
+    const bound = decision.kind === "ip" ? candidate.ip : undefined;
+    env.router.legOpened(bound, destination.ip);
+    const origin: LegOrigin = decision.kind === "ip" ? { kind: "ip", candidate } : { kind: "client" };
+    return this.adopt(transport, origin, candidate, () => {
+      env.ownLegs.delete(local);
+      env.router.legClosed(bound, destination.ip);
+    });
+  }
+
+  private adopt(transport: Transport, origin: LegOrigin, candidate: Candidate, released: () => void): Leg {
+    const { env, owner, recorder, destination } = this.context;
+    const leg: Leg = new Leg(transport, {
+      number: ++this.count,
+      origin,
+      sourceIp: transport.local.ip,
+      ehloName: candidate.ehlo,
+      replyOctets: env.settings.limits.replyOctets,
+      stallMs: env.settings.timeouts.dataBlockMs,
+      clock: env.clock,
+      owner,
+      released: () => {
+        env.telemetry.legClosed(leg.used);
+        released();
+      },
+    });
+    recorder.note("connected", `connected to ${destination.ip}:${destination.port}`, { leg: leg.number });
+    return leg;
+  }
+
+  private dialFailed(error: DialError, candidate: Candidate, reason: LegReason): DialFailed {
+    const { env } = this.context;
+    const noSource = error.kind === "not_local" || error.kind === "no_port";
+    env.telemetry.legDialled(reason, noSource ? "no_source_ip" : legResult(error.kind));
+    if (noSource && candidate.ip !== undefined) {
+      const cause = error.kind === "no_port" ? "no_port" : "not_local";
+      env.telemetry.sourceIpUnusable(candidate.ip, cause);
+      env.router.unusable(candidate.ip, cause);
+    }
+    return new DialFailed(noSource ? "no_source_ip" : error.kind, error.message, error);
+  }
+
+  /** Says a line on a leg and resolves with the reply; both recorded, the reply only where `reply` names a direction. */
+  async say(
+    leg: Leg,
+    line: Buffer,
+    timeoutMs: number,
+    directions: { readonly line: Direction; readonly reply: Direction | undefined },
+    kind: ExpectationKind = "plain",
+  ): Promise<Reply> {
+    const { recorder } = this.context;
+    const about = { leg: leg.number, tls: leg.encrypted };
+    recorder.line(directions.line, line, { ...about, origin: directions.line === "->" ? "upstream" : "warp" });
+    const reply = await leg.exchange(Buffer.concat([line, CRLF]), timeoutMs, kind);
+    if (directions.reply !== undefined) recorder.line(directions.reply, reply.wire, about);
+    return reply;
+  }
+
+  /**
+   * EHLO, and TLS where it is offered and wanted. `direct`: the first line is the client's, passed on. Rejects with LegLost,
+   * also where TLS fails; `leg.tls` then says why.
+   */
+  async introduce(leg: Leg, hello: Hello, requirement: TlsRequirement, direct: boolean): Promise<Introduction> {
+    const { env, stages } = this.context;
+    const { commandMs } = env.settings.timeouts;
+    const name = leg.ehloName === undefined ? hello.name : Buffer.from(leg.ehloName);
+    const own = { line: "|>", reply: "|<" } as const;
+    const started = env.clock.now();
+    this.noteTls(leg, requirement, leg.encrypted ? undefined : "not offered");
+    if (!hello.esmtp && (requirement.policy === "none" || leg.encrypted || leg.plaintextOnly)) {
+      const line = leg.ehloName === undefined ? hello.line : withVerb("HELO", name);
+      const reply = await this.say(leg, line, commandMs, { line: direct ? "->" : "|>", reply: direct ? undefined : "|<" });
+      return { reply, esmtp: false, direct };
+    }
+    const passedOn = direct && hello.esmtp && leg.ehloName === undefined;
+    const ehlo = passedOn ? hello.line : withVerb("EHLO", name);
+    const first = await this.say(leg, ehlo, commandMs, { line: passedOn ? "->" : "|>", reply: passedOn ? undefined : "|<" });
+    stages.ehloMs ??= env.clock.now() - started;
+    if (first.code >= 300) {
+      if (hello.esmtp || first.code === 421) return { reply: first, esmtp: hello.esmtp, direct: passedOn };
+      return { reply: await this.say(leg, withVerb("HELO", name), commandMs, own), esmtp: false, direct: false };
+    }
+    leg.capabilities = parseCapabilities(first.wire);
+    if (!this.wantsTls(leg, requirement)) return { reply: first, esmtp: true, direct: passedOn };
+    if (passedOn) this.context.recorder.line("|<", first.wire, { leg: leg.number });
+    if (!(await this.upgrade(leg, requirement))) return { reply: first, esmtp: true, direct: false };
+    const second = await this.say(leg, ehlo, commandMs, own);
+    // RFC 3207 §4.2: what was said before TLS counts no more.
+    if (second.code < 300) leg.capabilities = parseCapabilities(second.wire);
+    return { reply: second, esmtp: true, direct: false };
+  }
+
+  private wantsTls(leg: Leg, requirement: TlsRequirement): boolean {
+    if (requirement.policy === "none") {
+      this.noteTls(leg, requirement, "policy none");
+      return false;
+    }
+    return leg.capabilities.has("STARTTLS") && !leg.encrypted && !leg.plaintextOnly;
+  }
+
+  /** STARTTLS. False: refused, and the leg goes on in plaintext. Rejects with LegLost where the leg is of no use any more. */
+  private async upgrade(leg: Leg, requirement: TlsRequirement): Promise<boolean> {
+    const { env } = this.context;
+    const { tlsMs } = env.settings.timeouts;
+    leg.tlsBegun = true;
+    const started = env.clock.now();
+    const answer = await this.say(leg, Buffer.from("STARTTLS"), tlsMs, { line: "|>", reply: "|<" }, "starttls").catch(
+      (error: unknown) => {
+        this.handshakeFailed(leg, requirement, error instanceof LegLost ? error.message : String(error));
+        throw error;
+      },
+    );
+    if (answer.code !== 220) {
+      this.noteTls(leg, requirement, `STARTTLS answered with ${answer.code}`);
+      env.telemetry.tlsHandshake("upstream", requirement.policy, "", "refused");
+      if (answer.code === 421) throw this.fail(leg, "tls_failed", "421 to STARTTLS");
+      return false;
+    }
+    const timer = env.clock.after(tlsMs, () => leg.lose("tls_timeout", "no TLS handshake in time"));
+    try {
+      const facts = await leg.transport.startTls(env.tls.upstream(requirement.policy, requirement.names));
+      this.secured(leg, requirement, facts);
+      this.context.stages.tlsMs ??= env.clock.now() - started;
+      return true;
+    } catch (error) {
+      const late = leg.lost?.reason === "tls_timeout";
+      this.handshakeFailed(leg, requirement, (error as Error).message, late ? "timeout" : "failed");
+      throw leg.lost ?? this.fail(leg, "tls_failed", `TLS handshake failed: ${(error as Error).message}`, error);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  private fail(leg: Leg, reason: "tls_failed", message: string, cause?: unknown): LegLost {
+    leg.lose(reason, message, cause);
+    return leg.lost as LegLost;
+  }
+
+  private handshakeFailed(
+    leg: Leg,
+    requirement: TlsRequirement,
+    why: string,
+    result: "failed" | "timeout" = "failed",
+  ): void {
+    const { env, recorder } = this.context;
+    env.telemetry.tlsHandshake("upstream", requirement.policy, "", result);
+    if (leg.lost?.reason === "injected_plaintext") env.telemetry.violation("upstream", "injected_plaintext");
+    this.noteTls(leg, requirement, why);
+    recorder.note("tls_failed", `tls failed: ${why}`, { leg: leg.number });
+  }
+
+  private secured(leg: Leg, requirement: TlsRequirement, facts: PeerFacts): void {
+    const { env, recorder } = this.context;
+    const certificate = facts.certificate;
+    leg.tlsFacts = {
+      encrypted: true,
+      chainGood: facts.chainGood,
+      chainError: facts.chainError,
+      chain: chainFingerprints(certificate),
+      carries: (name) => certificate !== undefined && checkServerIdentity(name, certificate) === undefined,
+    };
+    const verdict = judgeTls(requirement, leg.tlsFacts, env.tls.rules.privateAuthorities);
+    leg.tls = {
+      encrypted: true,
+      version: facts.version,
+      cipher: facts.cipher,
+      peerName: peerName(certificate),
+      verified: verdict.verified,
+      reason: verdict.reason,
+      policy: requirement.policy,
+    };
+    env.telemetry.tlsHandshake("upstream", requirement.policy, facts.version, "ok");
+    recorder.note("tls_connected", `tls connected ${facts.version} ${facts.cipher}`, { leg: leg.number, tls: true });
+  }
+
+  private noteTls(leg: Leg, requirement: TlsRequirement, reason: string | undefined): void {
+    if (reason === undefined) return;
+    leg.tlsFacts = PLAINTEXT;
+    leg.tls = plaintextFacts(requirement.policy, leg.plaintextOnly && leg.tls !== undefined ? leg.tls.reason : reason);
+  }
+}
+
+const CRLF = Buffer.from("\r\n");
+
+export function plaintextFacts(policy: string, reason: string): TlsFacts {
+  return { encrypted: false, version: "", cipher: "", peerName: "", verified: false, reason, policy };
+}
+
+function withVerb(verb: "EHLO" | "HELO", name: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${verb} `), name]);
+}
+
+function legResult(kind: DialErrorKind): LegResult {
+  if (kind === "refused" || kind === "timeout" || kind === "unreachable") return kind;
+  return "failed";
+}
+
+function chainFingerprints(certificate: PeerFacts["certificate"]): string[] {
+  const chain: string[] = [];
+  for (let at = certificate; at !== undefined && !chain.includes(at.fingerprint256); at = at.issuerCertificate) {
+    chain.push(at.fingerprint256);
+    if (chain.length > 16) break;
+  }
+  return chain;
+}
+
+/** For the record only: the name that the peer shows, whatever it is worth. */
+function peerName(certificate: PeerFacts["certificate"]): string {
+  const alternative = /(?:^|, )DNS:([^,]+)/.exec(certificate?.subjectaltname ?? "")?.[1];
+  const common = certificate?.subject?.CN;
+  return (alternative ?? (Array.isArray(common) ? common[0] : common) ?? "").slice(0, 255);
+}

@@ -1,0 +1,167 @@
+/**
+ * Traffic that is no SMTP dialogue to read (implicit TLS on port 465): relayed untouched, with events about the connection
+ * only. Half-close and reset pass as they come; a silent connection ends after the idle time.
+ */
+import { plaintextFacts } from "./leg-maker.ts";
+import type { Endpoint } from "../events/events.ts";
+import { DialError } from "../net/dial.ts";
+import type { Transport } from "../net/transport.ts";
+import { Deadline } from "./clock.ts";
+import { Recorder } from "./recorder.ts";
+import type { SessionStart } from "./session.ts";
+import type { SessionEnvironment } from "./settings.ts";
+
+export class OpaqueSession {
+  readonly id: string;
+  private readonly env: SessionEnvironment;
+  private readonly start: SessionStart;
+  private readonly client: Transport;
+  private readonly destination: Endpoint;
+  private readonly recorder: Recorder;
+  private readonly deadline: Deadline;
+  private readonly startedAt: number;
+  private readonly abortion = new AbortController();
+  private server: Transport | undefined;
+  private local = "";
+  private octetsIn = 0;
+  private octetsOut = 0;
+  private ends = 0;
+  private closed = false;
+  private closedBy = "";
+  private connected = false;
+
+  constructor(env: SessionEnvironment, start: SessionStart) {
+    this.env = env;
+    this.start = start;
+    this.client = start.transport;
+    this.destination = start.destination;
+    this.id = env.newId();
+    this.startedAt = env.clock.now();
+    this.recorder = new Recorder(this.id, env.sinks, env.clock);
+    this.deadline = new Deadline(env.clock, () => this.finish("warp", true));
+  }
+
+  async run(): Promise<void> {
+    const { env, client, destination } = this;
+    env.telemetry.sessionOpened();
+    this.recorder.note("connected_from", `connected from ${client.remote.ip}:${client.remote.port}`);
+    client.pause();
+    client.handler = { ...NOTHING, closed: () => this.finish("client", true) };
+    const decision = await env.router.atConnect({ client: client.remote, destination });
+    const sourceIp = decision.kind === "ip" ? decision.candidates[0]?.ip : this.start.clientSource;
+    try {
+      if (decision.kind === "reply" || decision.kind === "none") throw new DialError("failed", "no route");
+      this.server = await env.dialer.dial(destination, {
+        sourceIp,
+        timeoutMs: env.settings.timeouts.dialMs,
+        signal: this.abortion.signal,
+        bound: (local) => {
+          this.local = `${local.ip}:${local.port}`;
+          env.ownLegs.add(this.local);
+        },
+      });
+      env.telemetry.legDialled("connect", "connected");
+      if (this.closed) this.server.reset();
+      else this.pipe(this.server);
+    } catch (error) {
+      env.telemetry.legDialled("connect", "failed");
+      env.telemetry.log("warn", "dial_failed", (error as Error).message, { conn: this.id }, error);
+      this.finish("warp", true);
+    }
+  }
+
+  private pipe(server: Transport): void {
+    this.connected = true;
+    this.recorder.note("connected", `connected to ${this.destination.ip}:${this.destination.port}`, { leg: 1 });
+    this.deadline.set(this.env.settings.timeouts.idleMs);
+    this.join(this.client, server, "client", (octets) => {
+      this.octetsIn += octets;
+    });
+    this.join(server, this.client, "upstream", (octets) => {
+      this.octetsOut += octets;
+    });
+    this.client.resume();
+  }
+
+  private join(from: Transport, to: Transport, name: string, count: (octets: number) => void): void {
+    from.handler = {
+      data: (chunk) => {
+        count(chunk.length);
+        this.deadline.set(this.env.settings.timeouts.idleMs);
+        if (!to.write(chunk)) from.pause();
+      },
+      drained: () => to.resume(),
+      ended: () => {
+        this.closedBy ||= name;
+        to.end();
+        this.ends++;
+        if (this.ends === 2) this.finish(name, false);
+      },
+      closed: (cause) => this.finish(name, cause !== undefined),
+    };
+  }
+
+  kill(): void {
+    this.finish("warp", true);
+  }
+
+  /** There is no boundary to wait for: the drain's end comes as `kill`. */
+  drain(): void {}
+
+  private finish(by: string, reset: boolean): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.closedBy ||= by;
+    this.abortion.abort();
+    this.deadline.stop();
+    for (const transport of [this.client, this.server]) {
+      if (transport === undefined) continue;
+      transport.handler = NOTHING;
+      if (reset) transport.reset();
+      else transport.close();
+    }
+    this.env.ownLegs.delete(this.local);
+    if (this.connected) this.env.telemetry.legClosed(true);
+    this.record();
+    this.start.closed();
+  }
+
+  private record(): void {
+    const { env, client, destination } = this;
+    const durationMs = env.clock.now() - this.startedAt;
+    const none = Buffer.alloc(0);
+    this.recorder.emit({
+      kind: "after_conn",
+      at: env.clock.wall(),
+      connectionId: this.id,
+      session: {
+        connectionId: this.id,
+        client: client.remote,
+        destination,
+        helo: none,
+        esmtp: false,
+        downstreamTls: undefined,
+        upstreamTls: plaintextFacts("none", "opaque: not read"),
+        authUser: "",
+        route: { sourceIp: this.server?.local.ip ?? "", pool: "", rule: "", tier: "", pinned: true },
+        greeting: none,
+        provider: env.router.provider(destination.ip),
+      },
+      mailFrom: undefined,
+      mailTo: [],
+      elapseMs: this.connected ? -2 : -1,
+      transactions: 0,
+      legs: this.connected ? 1 : 0,
+      octetsIn: this.octetsIn,
+      octetsOut: this.octetsOut,
+      durationMs,
+      closedBy: this.closedBy,
+      closeReason: "opaque",
+    });
+    env.telemetry.octets("in", this.octetsIn);
+    env.telemetry.octets("out", this.octetsOut);
+    env.telemetry.sessionClosed("served", durationMs);
+  }
+}
+
+const NOTHING = { data() {}, drained() {}, ended() {}, closed() {} };

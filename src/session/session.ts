@@ -1,0 +1,684 @@
+/**
+ * One connection's story, top to bottom: the client is accepted, its leg is dialled, the greeting comes back, commands go
+ * up and replies come down in their order, messages pass, and both sides close. The commands' meaning is in `commands.ts`,
+ * a message on its way in `…-body.ts`, a leg's coming about in `leg-maker.ts`.
+ *
+ * Flow: `pump` pulls events from the client's reader while nothing blocks. Whoever needs an answer before the next octet
+ * may be looked at calls `block`, and `unblock` when it has it. What was written in one turn leaves in one write.
+ */
+import type { Decision } from "../egress/contract.ts";
+import { ClientReader, type ClientEvent } from "../dialogue/client-reader.ts";
+import type { AddressFacts, Endpoint, ReplyFacts, RouteFacts, SessionFacts, TlsFacts } from "../events/events.ts";
+import type { SessionResult } from "../events/telemetry.ts";
+import type { Transport } from "../net/transport.ts";
+import type { Capabilities } from "../smtp/capabilities.ts";
+import { OWN, type OwnReply } from "../smtp/own-replies.ts";
+import { enhancedCode, type Reply } from "../smtp/reply.ts";
+import { Deadline } from "./clock.ts";
+import { Commands } from "./commands.ts";
+import type { MessageBody, SessionCore } from "./core.ts";
+import type { Leg, LegLost, LegOwner } from "./leg.ts";
+import { DialFailed, type Hello, LegMaker, type Stages } from "./leg-maker.ts";
+import { Recorder } from "./recorder.ts";
+import { ReplyQueue, type Slot } from "./reply-queue.ts";
+import type { SessionEnvironment } from "./settings.ts";
+import type { Transaction } from "./transaction.ts";
+
+/** dialling → serving → closing (its last reply is out; what still comes is thrown away) → closed. */
+type Stage = "dialling" | "serving" | "closing" | "closed";
+
+/** Beyond so many commands without a reply, no more are read. */
+const MAX_OUTSTANDING = 1000;
+/** So many unread octets of the client are kept while it has to wait. */
+const MAX_UNREAD = 16384;
+/** How long a client may take to close after its last reply, ms. */
+const LINGER_MS = 5000;
+
+export interface SessionStart {
+  readonly transport: Transport;
+  readonly destination: Endpoint;
+  /** Source address where the decision is "the client's own"; undefined: the system's choice. */
+  readonly clientSource: string | undefined;
+  /** The session is over; its record was made. */
+  readonly closed: () => void;
+}
+
+export class Session implements SessionCore, LegOwner {
+  readonly id: string;
+  readonly env: SessionEnvironment;
+  readonly client: Transport;
+  readonly destination: Endpoint;
+  readonly recorder: Recorder;
+  readonly reader: ClientReader;
+  readonly maker: LegMaker;
+  readonly stages: Stages = {};
+  leg: Leg | undefined;
+  /** Where the leg at hand leaves from, and why. */
+  decision: Decision | undefined;
+  hello: Hello | undefined;
+  /** What the client was shown in the reply to EHLO. */
+  shown: Capabilities | undefined;
+  downstreamTls: TlsFacts | undefined;
+  authUser = "";
+  /** Opaque state was set upstream: no leg replaces this one. */
+  pinned = false;
+  /** A leg is being introduced: whoever does it meets its loss. */
+  settingUp: Leg | undefined;
+  body: MessageBody | undefined;
+  connectedAt: number | undefined;
+  private readonly commands: Commands;
+  private readonly replies: ReplyQueue;
+  private readonly start: SessionStart;
+  private readonly startedAt: number;
+  private readonly abortion = new AbortController();
+  private readonly deadline: Deadline;
+  private stage: Stage = "dialling";
+  private holds = 1;
+  private pumping = false;
+  private settled: (() => void) | undefined;
+  private legIsFull = false;
+  private clientIsFull = false;
+  private clientPaused = false;
+  private clientEnded = false;
+  private clientClosed = false;
+  private draining = false;
+  private lastTls: TlsFacts | undefined;
+  private lastRoute: { sourceIp: string } | undefined;
+  private greetingText: Buffer = Buffer.alloc(0);
+  private provider = "";
+  private octetsIn = 0;
+  private octetsOut = 0;
+  private transactions = 0;
+  private first: Transaction | undefined;
+  private closedBy = "";
+  private closeReason = "";
+  private result: SessionResult = "served";
+
+  constructor(env: SessionEnvironment, start: SessionStart) {
+    this.env = env;
+    this.start = start;
+    this.id = env.newId();
+    this.client = start.transport;
+    this.destination = start.destination;
+    this.startedAt = env.clock.now();
+    this.recorder = new Recorder(this.id, env.sinks, env.clock);
+    this.reader = new ClientReader(env.settings.limits.commandLineOctets);
+    this.replies = new ReplyQueue((wire) => this.writeClient(wire));
+    this.deadline = new Deadline(env.clock, () => this.clientLate());
+    this.maker = new LegMaker({
+      env,
+      owner: this,
+      recorder: this.recorder,
+      client: this.client.remote,
+      destination: this.destination,
+      clientSource: start.clientSource,
+      stages: this.stages,
+    });
+    this.commands = new Commands(this);
+    this.client.handler = {
+      data: (chunk) => this.fromClient(chunk),
+      drained: () => this.clientDrained(),
+      ended: () => this.clientHalfClosed(),
+      closed: (cause) => this.clientLeft(cause),
+    };
+  }
+
+  /** Dials, and passes the greeting on. Never rejects. */
+  async run(): Promise<void> {
+    const { client, env } = this;
+    env.telemetry.sessionOpened();
+    this.recorder.note("connected_from", `connected from ${client.remote.ip}:${client.remote.port}`);
+    try {
+      const facts = { client: client.remote, destination: this.destination };
+      this.decision = await env.router.atConnect(facts);
+      if (this.decision.kind === "reply" || this.decision.kind === "none") {
+        return this.refuseRoute(this.decision);
+      }
+      const leg = await this.maker.dial(this.decision, "connect", this.abortion.signal);
+      if (this.stage !== "dialling") return leg.abort();
+      this.useLeg(leg);
+      this.connectedAt = env.clock.now();
+      this.greet(leg);
+    } catch (error) {
+      this.dialFailed(error);
+    }
+  }
+
+  private refuseRoute(decision: Decision & { kind: "reply" | "none" }): void {
+    this.result = "no_route";
+    const slot = this.open();
+    if (decision.kind === "none") return this.finishWith(slot, OWN.noUsableLeg);
+    this.answerVerdict(slot, routeReplyWire(decision.reply), undefined);
+    this.close("warp", "rule");
+  }
+
+  private dialFailed(error: unknown): void {
+    if (this.stage !== "dialling") return;
+    if (!(error instanceof DialFailed)) {
+      this.env.telemetry.log("error", "session_failed", "a session could not be started", this.logFields(), error);
+      return this.finishWith(this.open(), OWN.dialFailed);
+    }
+    this.env.telemetry.log("warn", "dial_failed", error.message, this.logFields(), error.cause);
+    this.recorder.note("dial_failed", `dial failed: ${error.message}`);
+    this.result = error.kind === "no_source_ip" ? "no_route" : "served";
+    this.finishWith(this.open(), error.kind === "no_source_ip" ? OWN.noUsableLeg : OWN.dialFailed);
+  }
+
+  /** The greeting of the first leg is the client's greeting, byte for byte. */
+  private greet(leg: Leg): void {
+    this.stage = "serving";
+    if (this.reader.buffered > 0) this.env.telemetry.violation("downstream", "early_talk");
+    const slot = this.open();
+    leg.expect((reply, latencyMs) => {
+      this.stages.greetingMs = latencyMs;
+      this.greetingText = reply.wire.subarray(0, reply.wire.length - 2);
+      this.provider = this.env.router.provider(this.destination.ip, this.greetingText);
+      this.pass(slot, reply);
+      this.unblock();
+    }, this.env.settings.timeouts.greetingMs);
+  }
+
+  /** From now on this is the leg. */
+  useLeg(leg: Leg): void {
+    this.leg = leg;
+    this.lastRoute = { sourceIp: leg.sourceIp };
+    if (leg.tls !== undefined) this.lastTls = leg.tls;
+  }
+
+  /** TLS facts and provider are known anew. */
+  legIntroduced(leg: Leg): void {
+    this.lastTls = leg.tls;
+    if (leg.encrypted && leg.tls?.peerName) {
+      this.provider = this.env.router.provider(this.destination.ip, undefined, [leg.tls.peerName]);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------- from the client
+
+  private fromClient(chunk: Buffer): void {
+    this.octetsIn += chunk.length;
+    if (this.stage === "closing" || this.stage === "closed") return; // swallowed until the client closes
+    this.reader.feed(chunk);
+    this.pump();
+  }
+
+  /** Looks at what the client sent, as far as it may be looked at now. */
+  pump(): void {
+    if (this.pumping) return;
+    this.pumping = true;
+    let progress = false;
+    while (this.mayRead()) {
+      const event = this.reader.next();
+      if (event === undefined) break;
+      progress = true;
+      this.take(event);
+    }
+    this.pumping = false;
+    this.flush();
+    if (this.stage === "serving") this.setFlow(progress);
+  }
+
+  private mayRead(): boolean {
+    return (
+      this.stage === "serving" &&
+      this.holds === 0 &&
+      !this.legIsFull &&
+      !this.clientIsFull &&
+      this.replies.waiting < MAX_OUTSTANDING
+    );
+  }
+
+  private take(event: ClientEvent): void {
+    switch (event.kind) {
+      case "line":
+        this.commands.line(event.line);
+        break;
+      case "bad_line":
+        this.badLine(event.reason);
+        break;
+      case "data":
+        this.body?.take(event.wire, event.end);
+        break;
+      case "chunk":
+        this.commands.chunk(event.octets, event.end);
+        break;
+    }
+  }
+
+  private badLine(reason: "bare_newline" | "too_long"): void {
+    this.env.telemetry.violation("downstream", reason === "too_long" ? "line_too_long" : "bare_newline");
+    this.recorder.note(reason, `command line refused: ${reason.replace("_", " ")}`);
+    this.commands.cancelAuth();
+    const reply = reason === "too_long" ? OWN.lineTooLong : OWN.bareNewlineInCommand;
+    this.answer(this.open(), reply);
+  }
+
+  /** Pauses and resumes the client, sets its deadline, and serves the end of a half-closed connection. */
+  private setFlow(progress: boolean): void {
+    const wait = this.legIsFull || this.clientIsFull || (!this.mayRead() && this.reader.buffered > MAX_UNREAD);
+    if (wait !== this.clientPaused) {
+      this.clientPaused = wait;
+      if (wait) this.client.pause();
+      else this.client.resume();
+    }
+    const idle = this.holds === 0 && this.replies.waiting === 0;
+    const { dataBlockMs, idleMs } = this.env.settings.timeouts;
+    if (this.clientIsFull) {
+      // its deadline runs since it took nothing more
+    } else if (this.body !== undefined && !this.body.ended && this.holds === 0 && !this.legIsFull) {
+      if (progress) this.deadline.set(dataBlockMs);
+    } else if (!idle) this.deadline.clear();
+    else if (this.draining && this.body === undefined && !this.commands.inTransaction) this.finishWith(this.open(), OWN.stopping);
+    else this.deadline.set(idleMs);
+    if (this.clientEnded && idle && !this.legIsFull) this.halfClosedServed();
+  }
+
+  private clientHalfClosed(): void {
+    this.clientEnded = true;
+    if (this.stage === "dialling") {
+      // A client that only half-closed still waits for its greeting; one that left is told by `closed`.
+      return;
+    }
+    if (this.stage === "closing") return this.client.destroy();
+    this.pump();
+  }
+
+  /** Everything that the client sent was answered, and it sends no more. */
+  private halfClosedServed(): void {
+    if (this.body !== undefined && !this.body.ended) this.body.clientGone();
+    this.close("client", "closed");
+  }
+
+  private clientLeft(cause: Error | undefined): void {
+    if (this.clientClosed) return;
+    this.clientClosed = true;
+    this.abortion.abort();
+    if (this.stage === "closed") return;
+    const by = this.stage === "closing" ? this.closedBy : "client";
+    const reason = this.stage === "closing" ? this.closeReason : (cause?.message ?? "closed");
+    const wait = this.stage === "serving" && (this.body?.clientGone() ?? false) && this.leg !== undefined;
+    this.stage = "closing";
+    this.closedBy ||= by;
+    this.closeReason ||= reason;
+    if (!wait) this.finish();
+  }
+
+  private clientLate(): void {
+    const stalled = this.body !== undefined && !this.body.ended;
+    this.env.telemetry.log("info", "client_timeout", "the client did not go on in time", this.logFields());
+    if (stalled) this.body?.clientGone();
+    if (this.clientIsFull) {
+      this.client.reset();
+      return this.clientLeft(new Error("the client reads nothing"));
+    }
+    this.finishWith(this.open(), OWN.clientIdle);
+  }
+
+  // ----------------------------------------------------------------------------------------------------- from the leg
+
+  legTurn(leg: Leg): void {
+    if (leg === this.leg && leg.outstanding === 0 && this.settled !== undefined) {
+      const run = this.settled;
+      this.settled = undefined;
+      this.holds--;
+      run();
+    }
+    this.pump();
+  }
+
+  legDrained(leg: Leg): void {
+    if (leg !== this.leg) return;
+    this.legIsFull = false;
+    this.pump();
+  }
+
+  legFull(): void {
+    this.legIsFull = true;
+  }
+
+  /** A 421 that nobody asked for: the destination closes (RFC 5321 §3.8). The client is told the same. */
+  legClosing(leg: Leg, reply: Reply): void {
+    if (leg !== this.leg || this.settingUp === leg) return leg.lose("closed", "421 while nothing was asked");
+    if (this.body !== undefined) return leg.lose("closed", "421 while a message was held");
+    this.recorder.line("<-", reply.wire, { leg: leg.number, tls: leg.encrypted });
+    this.dropLeg();
+    leg.close();
+    this.replies.fill(this.replies.oldest() ?? this.open(), reply.wire);
+    this.close("upstream", "421");
+  }
+
+  legLost(leg: Leg, loss: LegLost): void {
+    if (leg === this.settingUp || leg !== this.leg) return;
+    this.violated(loss);
+    this.dropLeg();
+    if (this.stage === "closing") {
+      if (this.body?.legLost(loss) !== true) this.finish();
+      return;
+    }
+    if (this.body?.legLost(loss) === true) {
+      this.pump();
+      return;
+    }
+    this.noteLoss(loss);
+    const slot = this.replies.oldest() ?? this.open();
+    this.finishWith(slot, OWN.legLost, "upstream");
+  }
+
+  private violated(loss: LegLost): void {
+    if (loss.reason === "unsolicited_reply" || loss.reason === "early_reply") {
+      this.env.telemetry.violation("upstream", "unsolicited_reply");
+    } else if (loss.reason === "reply_too_long") this.env.telemetry.violation("upstream", "line_too_long");
+  }
+
+  noteLoss(loss: LegLost): void {
+    this.recorder.note("leg_lost", `connection to the destination lost: ${loss.reason}: ${loss.message}`);
+    this.env.telemetry.log("warn", "leg_lost", loss.message, { ...this.logFields(), cause: loss.reason });
+  }
+
+  /** There is no leg any more; what waited for it goes on without. */
+  dropLeg(): void {
+    this.leg = undefined;
+    this.legIsFull = false;
+    if (this.settled !== undefined) {
+      this.settled = undefined;
+      this.holds--;
+    }
+  }
+
+  abortLeg(reason: string): void {
+    const { leg } = this;
+    if (leg === undefined) return;
+    this.recorder.note("leg_reset", `connection to the destination reset: ${reason}`, { leg: leg.number });
+    this.dropLeg();
+    leg.abort();
+  }
+
+  resetUpstream(): void {
+    const { leg } = this;
+    if (leg === undefined) return;
+    const about = { leg: leg.number, tls: leg.encrypted };
+    this.recorder.line("|>", Buffer.from("RSET"), { ...about, origin: "warp" });
+    leg.expect(
+      (reply) => this.recorder.line("|<", reply.wire, about),
+      this.env.settings.timeouts.commandMs,
+    );
+    leg.write(Buffer.from("RSET\r\n"));
+  }
+
+  /** Runs once everything sent upstream was answered; the client waits meanwhile. */
+  whenSettled(run: () => void): void {
+    if (this.leg === undefined || this.leg.outstanding === 0) return run();
+    this.holds++;
+    this.settled = run;
+  }
+
+  block(): void {
+    this.holds++;
+  }
+
+  unblock(): void {
+    this.holds--;
+    this.pump();
+  }
+
+  // ------------------------------------------------------------------------------------------------------- replies
+
+  open(): Slot {
+    return this.replies.open();
+  }
+
+  pass(slot: Slot, reply: Reply, tx?: Transaction): void {
+    const { leg } = this;
+    if (this.recorder.comm) {
+      this.recorder.line("<-", reply.wire, {
+        transactionId: tx?.id ?? "",
+        leg: leg?.number ?? this.maker.count,
+        tls: leg?.encrypted ?? false,
+      });
+    }
+    // Whoever says 421 closes (RFC 5321 §4.2.3): nothing that was sent behind it will be answered.
+    if (reply.code === 421) slot.sent = () => this.close("upstream", "421");
+    this.replies.fill(slot, reply.wire);
+  }
+
+  /** An EHLO reply that warp changed. */
+  passChanged(slot: Slot, wire: Buffer): void {
+    this.recorder.line("<|", wire, { leg: this.leg?.number ?? 0, origin: "warp" });
+    this.replies.fill(slot, wire);
+  }
+
+  answer(slot: Slot, reply: OwnReply, tx?: Transaction): void {
+    this.recorder.line("<|", reply.wire, { transactionId: tx?.id ?? "", leg: this.leg?.number ?? 0, origin: "warp" });
+    this.env.telemetry.ownReply(reply.code, reply.reason);
+    if (reply.closes) {
+      // Replies to earlier commands go first; nothing that the client sent behind this one counts.
+      this.holds++;
+      slot.sent = () => this.close("warp", reply.reason);
+    }
+    this.replies.fill(slot, reply.wire);
+  }
+
+  answerVerdict(slot: Slot, wire: Buffer, tx: Transaction | undefined): void {
+    this.recorder.line("<|", wire, { transactionId: tx?.id ?? "", leg: this.leg?.number ?? 0, origin: "hook" });
+    this.replies.fill(slot, wire);
+  }
+
+  ownFacts(reply: OwnReply): ReplyFacts {
+    return {
+      code: reply.code,
+      enhancedCode: reply.enhancedCode,
+      text: reply.wire.subarray(0, reply.wire.length - 2),
+      origin: "warp",
+      replyClass: "",
+      latencyMs: undefined,
+      hook: "",
+    };
+  }
+
+  upstreamFacts(reply: Reply, latencyMs: number | undefined): ReplyFacts {
+    const enhanced = enhancedCode(reply.wire);
+    const text = reply.wire.subarray(0, reply.wire.length - 2);
+    return {
+      code: reply.code,
+      enhancedCode: enhanced,
+      text,
+      origin: "upstream",
+      replyClass: this.env.classify(reply.code, enhanced, text, this.provider),
+      latencyMs,
+      hook: "",
+    };
+  }
+
+  private writeClient(wire: Buffer): void {
+    if (this.clientClosed) return;
+    this.octetsOut += wire.length;
+    if (this.client.write(wire) || this.clientIsFull) return;
+    this.clientIsFull = true;
+    this.leg?.transport.pause();
+    this.deadline.set(this.env.settings.timeouts.dataBlockMs);
+  }
+
+  private clientDrained(): void {
+    if (!this.clientIsFull) return;
+    this.clientIsFull = false;
+    this.leg?.transport.resume();
+    this.pump();
+  }
+
+  private flush(): void {
+    this.commands.flush();
+    this.replies.flush();
+  }
+
+  // -------------------------------------------------------------------------------------------- messages and records
+
+  bodyDone(): void {
+    if (this.body?.ended === true) this.commands.messageRead();
+  }
+
+  /** A transaction was begun: the first one is the one of the connection's record. */
+  began(tx: Transaction): void {
+    this.transactions++;
+    this.first ??= tx;
+    if (this.leg !== undefined) this.leg.used = true;
+  }
+
+  report(tx: Transaction): void {
+    if (this.body?.tx === tx) this.body = undefined;
+    const record = tx.report(this.facts(), this.stages, tx === this.first ? this.connectedAt : undefined);
+    if (record !== undefined) this.recorder.transaction(record);
+    if (this.stage === "closing" && this.clientClosed) this.finish();
+  }
+
+  facts(): SessionFacts {
+    return {
+      connectionId: this.id,
+      client: this.client.remote,
+      destination: this.destination,
+      helo: this.hello?.name ?? Buffer.alloc(0),
+      esmtp: this.hello?.esmtp ?? false,
+      downstreamTls: this.downstreamTls,
+      upstreamTls: this.lastTls,
+      authUser: this.authUser,
+      route: this.route(),
+      greeting: this.greetingText,
+      provider: this.provider,
+    };
+  }
+
+  private route(): RouteFacts {
+    const { decision } = this;
+    return {
+      sourceIp: this.lastRoute?.sourceIp ?? "",
+      pool: decision?.pool ?? "",
+      rule: decision?.rule ?? "",
+      tier: decision?.tier ?? "",
+      pinned: this.pinned,
+    };
+  }
+
+  logFields() {
+    return {
+      conn: this.id,
+      client: this.client.remote.ip,
+      dest: `${this.destination.ip}:${this.destination.port}`,
+    };
+  }
+
+  // --------------------------------------------------------------------------------------------------------- the end
+
+  get isServing(): boolean {
+    return this.stage === "serving";
+  }
+
+  get signal(): AbortSignal {
+    return this.abortion.signal;
+  }
+
+  /** The leg at hand, or the one before it where it is gone, was encrypted. */
+  get upstreamEncrypted(): boolean {
+    return this.lastTls?.encrypted === true;
+  }
+
+  /** No new transactions; an idle client is told at once. */
+  drain(): void {
+    this.draining = true;
+    if (this.stage === "serving") this.pump();
+  }
+
+  /** At once, whatever is going on: what is unfinished is reset on both sides. */
+  kill(): void {
+    if (this.stage === "closed") return;
+    this.leg?.abort();
+    this.dropLeg();
+    this.client.reset();
+    this.closedBy ||= "warp";
+    this.closeReason ||= "drain timeout";
+    this.finish();
+  }
+
+  private finishWith(slot: Slot, reply: OwnReply, by = "warp"): void {
+    this.closedBy ||= by;
+    this.answer(slot, reply);
+    if (!reply.closes) this.close(by, reply.reason);
+  }
+
+  /** The last reply was given: what is ready goes out, both sides close, the rest of the input is thrown away. */
+  close(by: string, reason: string): void {
+    if (this.stage === "closing" || this.stage === "closed") return;
+    this.stage = "closing";
+    this.closedBy ||= by;
+    this.closeReason ||= reason;
+    this.flush();
+    this.replies.abandon();
+    const { leg } = this;
+    if (leg !== undefined) {
+      this.dropLeg();
+      if (this.body !== undefined && !this.body.ended) leg.abort();
+      else if (by === "warp") leg.quit(LINGER_MS);
+      else leg.close();
+    }
+    this.commands.end();
+    this.closeClient();
+  }
+
+  private closeClient(): void {
+    if (this.clientClosed) return this.finish();
+    if (this.reader.buffered === 0 && (this.closeReason === "quit" || this.clientEnded)) {
+      this.client.close();
+      return this.finish();
+    }
+    // Octets that nobody read would turn the close into a reset, which overtakes the reply: they are read and dropped.
+    this.client.end();
+    if (this.clientPaused) this.client.resume();
+    this.deadline.stop();
+    const timer = this.env.clock.after(LINGER_MS, () => this.client.destroy());
+    this.lingering = () => timer.cancel();
+  }
+
+  private lingering: (() => void) | undefined;
+
+  private finish(): void {
+    if (this.stage === "closed") return;
+    this.stage = "closed";
+    this.deadline.stop();
+    this.lingering?.();
+    this.abortion.abort();
+    const { leg, settingUp } = this;
+    this.dropLeg();
+    for (const open of [leg, settingUp]) if (open !== undefined && open.lost === undefined) open.close();
+    this.commands.end();
+    this.record();
+    this.start.closed();
+  }
+
+  private record(): void {
+    const { env, first } = this;
+    const durationMs = env.clock.now() - this.startedAt;
+    this.recorder.note("closed", "connections closed");
+    this.recorder.emit({
+      kind: "after_conn",
+      at: env.clock.wall(),
+      connectionId: this.id,
+      session: this.facts(),
+      mailFrom: first?.mailFrom,
+      mailTo: first?.recipients.map((recipient): AddressFacts => recipient.address) ?? [],
+      elapseMs: this.connectedAt === undefined ? -1 : (first?.elapseMs(this.connectedAt) ?? -2),
+      transactions: this.transactions,
+      legs: this.maker.count,
+      octetsIn: this.octetsIn,
+      octetsOut: this.octetsOut,
+      durationMs,
+      closedBy: this.closedBy || "client",
+      closeReason: this.closeReason,
+    });
+    env.telemetry.octets("in", this.octetsIn);
+    env.telemetry.octets("out", this.octetsOut);
+    env.telemetry.sessionClosed(this.result, durationMs);
+  }
+}
+
+/** A rule's or a hook's refusal as it stands on the wire. */
+export function routeReplyWire(reply: { code: number; enhancedCode: string; text: string }): Buffer {
+  return Buffer.from(`${reply.code}${reply.enhancedCode === "" ? "" : ` ${reply.enhancedCode}`} ${reply.text}\r\n`);
+}

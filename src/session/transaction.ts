@@ -1,0 +1,135 @@
+/**
+ * A transaction (RFC 5321 §3.3): MAIL, RCPT …, DATA or BDAT, and its final reply. Keeps what its record needs; the replies
+ * to pipelined commands come in long after the command was read, so whoever waits for one holds the transaction itself.
+ */
+import type {
+  AddressFacts,
+  AfterTransaction,
+  FilterOutcome,
+  Outcome,
+  RecipientFacts,
+  ReplyFacts,
+  SessionFacts,
+} from "../events/events.ts";
+
+export interface RecipientRecord {
+  readonly address: AddressFacts;
+  reply: ReplyFacts | undefined;
+}
+
+export class Transaction {
+  readonly id: string;
+  readonly mailFrom: AddressFacts;
+  readonly smtputf8: boolean;
+  readonly eightBit: boolean;
+  readonly startedAt: number;
+  readonly recipients: RecipientRecord[] = [];
+  recipientsOmitted = 0;
+  accepted = 0;
+  mailReply: ReplyFacts | undefined;
+  dataReply: ReplyFacts | undefined;
+  finalReply: ReplyFacts | undefined;
+  filters: readonly FilterOutcome[] = [];
+  messageOctets = 0;
+  messageId: Buffer = Buffer.alloc(0);
+  bdat = false;
+  mailMs: number | undefined;
+  rcptMs: number | undefined;
+  dataMs: number | undefined;
+  endOfDataMs: number | undefined;
+  filterMs: number | undefined;
+  /** Monotonic time of upstream's own 354, or of the reply to the last RCPT before BDAT. */
+  dataAt: number | undefined;
+  /** How long warp held the message before it said DATA itself. */
+  heldMs = 0;
+  /** Said where the replies alone don't tell. */
+  outcome: Outcome | undefined;
+  private reported = false;
+
+  constructor(
+    id: string,
+    mailFrom: AddressFacts,
+    body: { readonly smtputf8: boolean; readonly eightBit: boolean },
+    startedAt: number,
+  ) {
+    this.id = id;
+    this.mailFrom = mailFrom;
+    this.smtputf8 = body.smtputf8;
+    this.eightBit = body.eightBit;
+    this.startedAt = startedAt;
+  }
+
+  addRecipient(address: AddressFacts, limit: number): RecipientRecord {
+    const record: RecipientRecord = { address, reply: undefined };
+    if (this.recipients.length < limit) this.recipients.push(record);
+    else this.recipientsOmitted++;
+    return record;
+  }
+
+  acceptedRecipients(): AddressFacts[] {
+    return this.recipients.filter((r) => r.reply !== undefined && r.reply.code < 300).map((r) => r.address);
+  }
+
+  /** The record, once; undefined the second time. `connectedAt`: monotonic, where this is the session's first. */
+  report(
+    session: SessionFacts,
+    stages: { connectMs?: number | undefined; greetingMs?: number | undefined; ehloMs?: number | undefined; tlsMs?: number | undefined },
+    connectedAt: number | undefined,
+  ): Omit<AfterTransaction, "kind" | "at" | "connectionId"> | undefined {
+    if (this.reported) return undefined;
+    this.reported = true;
+    return {
+      transactionId: this.id,
+      session,
+      mailFrom: this.mailFrom,
+      recipients: this.recipients.map((record) => this.settled(record)),
+      recipientsOmitted: this.recipientsOmitted,
+      mailReply: this.mailReply,
+      dataReply: this.dataReply,
+      finalReply: this.finalReply,
+      messageOctets: this.messageOctets,
+      filters: this.filters,
+      timing: {
+        connectMs: stages.connectMs,
+        greetingMs: stages.greetingMs,
+        ehloMs: stages.ehloMs,
+        tlsMs: stages.tlsMs,
+        mailMs: this.mailMs,
+        rcptMs: this.rcptMs,
+        dataMs: this.dataMs,
+        endOfDataMs: this.endOfDataMs,
+        filterMs: this.filterMs,
+        elapseMs: this.elapseMs(connectedAt ?? this.startedAt),
+      },
+      outcome: this.outcome ?? this.outcomeOfReplies(),
+      bdat: this.bdat,
+      messageId: this.messageId,
+    };
+  }
+
+  /** ms from `since` until the destination was ready for the message; -2: it never was. */
+  elapseMs(since: number): number {
+    return this.dataAt === undefined ? -2 : Math.max(0, Math.round(this.dataAt - since - this.heldMs));
+  }
+
+  private settled(record: RecipientRecord): RecipientFacts {
+    const refused = record.reply !== undefined && record.reply.code >= 400;
+    const rest = this.finalReply ?? (this.dataReply !== undefined && this.dataReply.code >= 400 ? this.dataReply : undefined);
+    return { address: record.address, rcptReply: record.reply, finalReply: refused ? record.reply : rest };
+  }
+
+  private outcomeOfReplies(): Outcome {
+    if (this.finalReply !== undefined) return outcomeOf(this.finalReply.code);
+    if (this.dataReply !== undefined && this.dataReply.code >= 400) return outcomeOf(this.dataReply.code);
+    if (this.mailReply !== undefined && this.mailReply.code >= 400) return outcomeOf(this.mailReply.code);
+    const answered = this.recipients.filter((r) => r.reply !== undefined);
+    if (answered.length > 0 && answered.every((r) => (r.reply as ReplyFacts).code >= 400)) {
+      return answered.some((r) => (r.reply as ReplyFacts).code < 500) ? "deferred" : "refused";
+    }
+    return "abandoned";
+  }
+}
+
+function outcomeOf(code: number): Outcome {
+  return code < 300 ? "accepted" : code < 500 ? "deferred" : "refused";
+}
