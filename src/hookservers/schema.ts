@@ -90,6 +90,8 @@ const connections: Table = {
     { name: "connections_occurred_at", columns: ["occurred_at"] },
     { name: "connections_mail_from", columns: ["mail_from", "occurred_at"] },
     { name: "connections_mail_to", columns: ["mail_to", "occurred_at"] },
+    // Finds the original's rows, which have none.
+    { name: "connections_event", columns: ["event_id", "occurred_at"] },
   ],
 };
 
