@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { BlockList, isIP } from "node:net";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ipOctets, matcher, shareOf, type When } from "../../../src/filter/when.ts";
+import { address, envelope, SESSION } from "./fixtures.ts";
+
+const facts = { isOwnAddress: (ip: string) => ip === "192.0.2.7" };
+const sees = (when: When, changes: Parameters<typeof envelope>[0] = {}, octets = 100) =>
+  matcher(when, facts)(envelope(changes), octets);
+
+test("without conditions every message is seen", () => {
+  assert.equal(sees({}), true);
+  assert.equal(
+    sees({ senderDomain: ["*"], minOctets: 0, sharePercent: 100 }, { mailFrom: address("") }),
+    true,
+  );
+});
+
+test("globs match whole values, without case", () => {
+  assert.equal(sees({ sender: ["Alice@*"] }), true);
+  assert.equal(sees({ sender: ["lice@*"] }), false);
+  assert.equal(sees({ senderDomain: ["*.org"] }), true);
+  assert.equal(sees({ senderDomain: ["example.?rg"] }), true);
+  assert.equal(sees({ senderDomain: ["example.o"] }), false);
+  assert.equal(sees({ senderDomain: ["example-org"] }), false);
+});
+
+test("the null sender is <>", () => {
+  assert.equal(sees({ sender: ["<>"] }, { mailFrom: address("") }), true);
+  assert.equal(sees({ sender: ["<>"] }), false);
+});
+
+test("one recipient of a domain is enough, however it is written", () => {
+  const recipients = [address("x@other.example"), address("Bob@BANK.example.")];
+  assert.equal(sees({ recipientDomain: ["bank.example"] }, { recipients }), true);
+  assert.equal(sees({ recipientDomain: ["bank.test"] }, { recipients }), false);
+});
+
+test("all conditions have to hold", () => {
+  assert.equal(sees({ senderDomain: ["example.org"], minOctets: 101 }), false);
+  assert.equal(sees({ senderDomain: ["example.org"], minOctets: 100, maxOctets: 100 }), true);
+  assert.equal(sees({ maxOctets: 99 }), false);
+});
+
+test("clients are matched by network and as this host's own", () => {
+  const network = (text: string, prefix: number) => ({ self: false, networks: [{ address: text, prefix }] });
+  assert.equal(sees({ client: network("192.0.2.0", 29) }), true);
+  assert.equal(sees({ client: network("192.0.2.8", 29) }), false);
+  assert.equal(sees({ client: network("2001:db8::", 32) }), false);
+  assert.equal(sees({ client: { self: true, networks: [] } }), true);
+  const mapped = { session: { ...SESSION, client: { ip: "::ffff:10.1.2.3", port: 1 } } };
+  assert.equal(sees({ client: network("10.0.0.0", 8) }, mapped), true);
+});
+
+test("networks agree with node's own block list", () => {
+  fc.assert(
+    fc.property(fc.ipV6(), fc.ipV6(), fc.integer({ min: 0, max: 128 }), (ip, net, prefix) => {
+      fc.pre(
+        isIP(ip) === 6 && isIP(net) === 6 && ipOctets(ip)?.length === 16 && ipOctets(net)?.length === 16,
+      );
+      const list = new BlockList();
+      list.addSubnet(net, prefix, "ipv6");
+      const session = { ...SESSION, client: { ip, port: 1 } };
+      assert.equal(
+        sees({ client: { self: false, networks: [{ address: net, prefix }] } }, { session }),
+        list.check(ip, "ipv6"),
+      );
+    }),
+  );
+});
+
+test("a share of the mail is that share, also of ids that differ in little", () => {
+  const ids = Array.from({ length: 20_000 }, (_, i) => `01ARZ3NDEKTSV4RRFF${String(i).padStart(8, "0")}`);
+  const seen = ids.filter((id) => shareOf(id) < 10).length;
+  assert.ok(seen > 1800 && seen < 2200, `${seen} of 20000`);
+});
