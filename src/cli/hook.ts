@@ -36,6 +36,14 @@ export const spec: CommandSpec = {
     { name: "init", help: "mysql: make database and tables, then exit" },
     { name: "slack-channel", value: "CHANNEL", help: "slack: where messages go" },
     { name: "slack-url", value: "URL", help: "slack: base address of its API" },
+    { name: "url", value: "URL", help: "rspamd: where it listens, as in http://127.0.0.1:11333" },
+    {
+      name: "greylist",
+      value: "WHAT",
+      help: "rspamd: what its action greylist does; relay where its own module defers",
+      choices: ["tempfail", "relay"],
+    },
+    { name: "timeout", value: "DURATION", help: "rspamd: how long it has for a message" },
     { name: "set", value: "KIND.KEY=VALUE", help: "A setting of another kind", repeatable: true },
     { name: "cert", value: "FILE", help: "TLS on TCP: certificate chain (PEM)", completes: "file" },
     { name: "key", value: "FILE", help: "TLS on TCP: its key", completes: "file" },
@@ -53,6 +61,10 @@ export const spec: CommandSpec = {
     [
       "DSN=/var/lib/warp/warp.db warp hook sqlite,file --listen 127.0.0.1:7070 --file-path f.json",
       "Two in one server.",
+    ],
+    [
+      "warp hook rspamd --url http://127.0.0.1:11333 --listen unix:/run/warp/rspamd.sock",
+      "Rspamd as a filter.",
     ],
     ["warp hook mysql --init --mysql-dsn 'warp:secret@tcp(db:3306)/warp'", "Make the tables."],
   ],
@@ -148,6 +160,11 @@ function settingsFrom(options: ParsedOptions, settingsOf: SettingsOf): Sections 
       ...slack,
       ...given("channel", options.value("slack-channel")),
       ...given("url", options.value("slack-url")),
+    },
+    rspamd: {
+      ...given("url", options.value("url")),
+      ...given("greylist", options.value("greylist")),
+      ...given("timeoutMs", options.durationMs("timeout")),
     },
   };
   for (const text of options.list("set")) addSetting(sections, text);

@@ -42,6 +42,7 @@ const kinds = new Map<string, OpenKind>([
       sink: await (await import("./slack.ts")).SlackSink.open(settings, context),
     }),
   ],
+  ["rspamd", async (settings, context) => (await import("./rspamd.ts")).openRspamd(settings, context)],
 ]);
 
 /** Adds a kind, or replaces one. */
