@@ -32,7 +32,8 @@ export default async function* report(source) {
       files.delete(data.file);
     } else if (type === "test:summary") {
       // What is left belongs to files that could not be run at all.
-      for (const file of files.values()) yield [...file.problems, ...outputLines(file)].map((text) => `${text}\n`).join("");
+      for (const file of files.values())
+        yield [...file.problems, ...outputLines(file)].map((text) => `${text}\n`).join("");
       if (process.env.WARP_TEST_COUNTS)
         writeFileSync(process.env.WARP_TEST_COUNTS, JSON.stringify(data.counts));
     }
@@ -69,7 +70,9 @@ function fileReport(data, file) {
 }
 
 function outputLines(file) {
-  return file.problems.length === 0 || file.output === "" ? [] : ["    output:", indent(file.output.trimEnd(), 8)];
+  return file.problems.length === 0 || file.output === ""
+    ? []
+    : ["    output:", indent(file.output.trimEnd(), 8)];
 }
 
 function indent(text, columns) {

@@ -4,11 +4,12 @@
  * environment and Go tools in a folder below `.cache/`.
  */
 
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { BootstrapError, hasCommand, root, runOrFail, say } from "./bootstrap.mjs";
 
-/** Command → Debian package, and the suites that need it. A command may live in /usr/sbin. */
+/** Command (or a check that succeeds) → Debian package, and the suites that need it. A command may be in /usr/sbin. */
 const tools = [
   { command: "ip", package: "iproute2", suites: ["netns"] },
   { command: "nft", package: "nftables", suites: ["netns"] },
@@ -16,6 +17,8 @@ const tools = [
   { command: "conntrack", package: "conntrack", suites: ["netns"] },
   { command: "postfix", package: "postfix", suites: ["netns", "integration"] },
   { command: "swaks", package: "swaks", suites: ["netns", "integration", "clients"] },
+  { check: "perl -MNet::SSLeay -e 1", package: "libnet-ssleay-perl", suites: ["netns", "integration"] },
+  { command: "setpriv", package: "util-linux", suites: ["netns"] },
   { command: "openssl", package: "openssl", suites: ["unit", "integration", "netns", "clients"] },
   { command: "socat", package: "socat", suites: ["integration", "netns"] },
   { command: "redis-server", package: "redis-server", suites: ["integration"] },
@@ -44,13 +47,19 @@ export function ensureTools(suiteNames, env) {
   const extended = { ...env, PATH: path.join(delimiter) };
   process.env.PATH = extended.PATH;
   const needed = tools.filter((tool) => tool.suites.some((name) => suiteNames.includes(name)));
-  const missing = needed.filter((tool) => !hasCommand(tool.command));
+  const missing = needed.filter((tool) => !isThere(tool));
   if (missing.length > 0) installPackages(missing.map((tool) => tool.package));
   if (suiteNames.includes("clients")) {
     ensurePython(extended);
     ensureGoTools(extended);
   }
   return extended;
+}
+
+function isThere({ command, check }) {
+  return check === undefined
+    ? hasCommand(command)
+    : spawnSync("sh", ["-c", check], { stdio: "ignore" }).status === 0;
 }
 
 function installPackages(packages) {
