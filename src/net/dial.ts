@@ -12,7 +12,14 @@ import { NodeTransport, plainIp, type Transport } from "./transport.ts";
  * refused, unreachable, timeout: of the destination. not_local: the source IP isn't here (bind). no_port: it has no free
  * port (connect). aborted: nobody waits any more.
  */
-export type DialErrorKind = "refused" | "unreachable" | "timeout" | "not_local" | "no_port" | "aborted" | "failed";
+export type DialErrorKind =
+  | "refused"
+  | "unreachable"
+  | "timeout"
+  | "not_local"
+  | "no_port"
+  | "aborted"
+  | "failed";
 
 export class DialError extends Error {
   override readonly name = "DialError";
@@ -103,7 +110,8 @@ export class NodeDialer implements Dialer {
       const failed = (error: Error): void => settle(connectError(error, destination));
       const abort = (): void => settle(new DialError("aborted", "nobody waits for the connection any more"));
       const timer = setTimeout(
-        () => settle(new DialError("timeout", `${destination.ip}:${destination.port} did not answer in time`)),
+        () =>
+          settle(new DialError("timeout", `${destination.ip}:${destination.port} did not answer in time`)),
         options.timeoutMs,
       );
       socket.once("connect", connected);
@@ -146,7 +154,8 @@ function tellBound(socket: Socket, bound: DialOptions["bound"]): void {
 
 function bindError(error: unknown, sourceIp: string | undefined): DialError {
   const code = (error as NodeJS.ErrnoException).code;
-  if (code === "EADDRNOTAVAIL") return new DialError("not_local", `${sourceIp} is not an address of this host`, error);
+  if (code === "EADDRNOTAVAIL")
+    return new DialError("not_local", `${sourceIp} is not an address of this host`, error);
   return new DialError("failed", `no socket: ${(error as Error).message}`, error);
 }
 

@@ -59,10 +59,20 @@ export function admit(
   }
   if (active.stopping) return refused(OWN.stopping, "refused_limit", "stopping", "shutting down");
   if (!rules.isClient(client.ip)) {
-    return refused(OWN.clientNotAllowed, "refused_client", "client_not_allowed", `${client.ip} is in none of the client networks`);
+    return refused(
+      OWN.clientNotAllowed,
+      "refused_client",
+      "client_not_allowed",
+      `${client.ip} is in none of the client networks`,
+    );
   }
   if (active.all >= rules.sessions) {
-    return refused(OWN.tooManySessions, "refused_limit", "too_many_sessions", `limits.sessions (${rules.sessions}) reached`);
+    return refused(
+      OWN.tooManySessions,
+      "refused_limit",
+      "too_many_sessions",
+      `limits.sessions (${rules.sessions}) reached`,
+    );
   }
   if (active.ofClient >= rules.sessionsPerClient) {
     return refused(
@@ -86,7 +96,8 @@ function admitCaptured(arrival: Arrival, local: Endpoint, rules: AdmissionRules)
   if (rules.mode === "redirect" && destination.ip === local.ip && destination.port === local.port) {
     return noDestination("connected to warp's own port, not captured");
   }
-  if (!rules.ports.has(destination.port)) return noDestination(`port ${destination.port} is not in capture.ports`);
+  if (!rules.ports.has(destination.port))
+    return noDestination(`port ${destination.port} is not in capture.ports`);
   if (rules.denySelf && rules.isLocalAddress(destination.ip)) {
     return noDestination(`${destination.ip} is an address of this host (destinations.deny_self)`);
   }
@@ -95,7 +106,8 @@ function admitCaptured(arrival: Arrival, local: Endpoint, rules: AdmissionRules)
 }
 
 function opaqueOr(kind: "session", destination: Endpoint, rules: AdmissionRules): Admission {
-  if (rules.opaqueRefuse.has(destination.port)) return noDestination(`port ${destination.port} is opaque (capture.opaque_ports)`);
+  if (rules.opaqueRefuse.has(destination.port))
+    return noDestination(`port ${destination.port} is opaque (capture.opaque_ports)`);
   return { kind: rules.opaqueRelay.has(destination.port) ? "opaque" : kind, destination };
 }
 

@@ -3,8 +3,9 @@
  * reply for each of the client's chunks. The last piece goes out only when all before it were taken, so that a destination
  * never completes a message of which it refused a part.
  */
-import { join } from "../smtp/octets.ts";
+
 import { NewlineNormalizer } from "../smtp/content.ts";
+import { join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
@@ -154,7 +155,8 @@ export class ChunkedBody implements MessageBody {
       },
       piece.last ? timeouts.endOfDataMs : timeouts.dataBlockMs,
     );
-    if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets]))) this.core.legFull();
+    if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets])))
+      this.core.legFull();
   }
 
   /** `reply` undefined: the piece was not sent, since one before it was refused. */

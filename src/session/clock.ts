@@ -5,15 +5,25 @@ export interface Timer {
 }
 
 export interface Clock {
-  /** Milliseconds since the Unix epoch. */
+  /** Milliseconds since the Unix epoch, with fractions. */
   wall(): number;
   /** Monotonic milliseconds, with fractions. */
   now(): number;
   after(ms: number, run: () => void): Timer;
 }
 
+/** Wall time less monotonic time. Records have fractions of a ms, so that lines of one turn keep their distance. */
+let offset = Date.now() - performance.now();
+
+function wallTime(): number {
+  const time = offset + performance.now();
+  const drift = Date.now() - time;
+  if (drift > 2 || drift < -2) offset += drift; // the system's clock was set, or runs at another speed
+  return time;
+}
+
 export const systemClock: Clock = {
-  wall: () => Date.now(),
+  wall: wallTime,
   now: () => performance.now(),
   after(ms, run) {
     const timer = setTimeout(run, ms);

@@ -6,6 +6,12 @@ import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
 import type { AddressFacts } from "../events/events.ts";
 import {
+  parseCapabilities,
+  rewriteEhloReply,
+  WITHHELD_ALWAYS,
+  WITHHELD_WITH_FILTER,
+} from "../smtp/capabilities.ts";
+import {
   type Command,
   mayBePipelined,
   parseBdat,
@@ -13,12 +19,6 @@ import {
   REDACTED_LINE,
   redactAuth,
 } from "../smtp/command.ts";
-import {
-  parseCapabilities,
-  rewriteEhloReply,
-  WITHHELD_ALWAYS,
-  WITHHELD_WITH_FILTER,
-} from "../smtp/capabilities.ts";
 import { CRLF } from "../smtp/octets.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { domainOf, type Path, parsePath } from "../smtp/path.ts";
@@ -277,7 +277,11 @@ export class Commands {
 
   private judgeDestination(leg: Leg): TlsVerdict {
     const { rules } = this.session.env.tls;
-    return judgeTls(rules.forDestination(this.session.destination.ip), leg.tlsFacts, rules.privateAuthorities);
+    return judgeTls(
+      rules.forDestination(this.session.destination.ip),
+      leg.tlsFacts,
+      rules.privateAuthorities,
+    );
   }
 
   private noteShortfall(verdict: TlsVerdict): void {
@@ -293,7 +297,11 @@ export class Commands {
     const { session } = this;
     const { rules } = session.env.tls;
     const required = rules.forDestination(session.destination.ip).policy;
-    if (error instanceof LegLost && (required === "encrypt" || required === "verify") && isTlsFailure(error)) {
+    if (
+      error instanceof LegLost &&
+      (required === "encrypt" || required === "verify") &&
+      isTlsFailure(error)
+    ) {
       session.dropLeg();
       return session.answer(slot, OWN.notEncrypted);
     }
@@ -317,7 +325,13 @@ export class Commands {
       session.dropLeg();
       return session.answer(slot, OWN.legLost);
     }
-    session.env.telemetry.log("error", "session_failed", "a command failed in warp", session.logFields(), error);
+    session.env.telemetry.log(
+      "error",
+      "session_failed",
+      "a command failed in warp",
+      session.logFields(),
+      error,
+    );
     session.dropLeg();
     session.answer(slot, OWN.legLost);
   }
@@ -373,7 +387,9 @@ export class Commands {
             reason: "",
             policy: "",
           };
-          session.recorder.note("client_tls", `tls with client ${facts.version} ${facts.cipher}`, { tls: true });
+          session.recorder.note("client_tls", `tls with client ${facts.version} ${facts.cipher}`, {
+            tls: true,
+          });
           session.unblock();
         })
         .catch((error: unknown) => {
@@ -397,7 +413,8 @@ export class Commands {
     const path = this.readPath(command, "FROM");
     const size = Number(path?.parameters.get("SIZE") ?? 0);
     if (size > settings.limits.messageOctets) return this.refuse(command, OWN.tooLarge);
-    if (path?.parameters.get("BODY")?.toUpperCase() === "BINARYMIME") return this.refuse(command, OWN.notOfferedParameter);
+    if (path?.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
+      return this.refuse(command, OWN.notOfferedParameter);
     // Whether this one begins a transaction depends on what became of the MAIL before it.
     if (this.tx !== undefined && this.tx.mailReply === undefined && this.heldMail === undefined) {
       return session.whenSettled(() => this.mail(command));
@@ -493,7 +510,10 @@ export class Commands {
     });
     if (decision.kind === "reply") return decision.reply;
     const leg = session.leg;
-    if (!session.pinned && (decision.kind === "none" || leg === undefined || !legFits(decision, leg.origin))) {
+    if (
+      !session.pinned &&
+      (decision.kind === "none" || leg === undefined || !legFits(decision, leg.origin))
+    ) {
       await this.replacement.route(decision, declaredSize(tx));
     }
     session.decision = decision;
@@ -536,7 +556,8 @@ export class Commands {
   private rcpt(command: Command): void {
     const path = this.readPath(command, "TO");
     const address: AddressFacts = path ?? { address: "", raw: command.argument };
-    if (this.heldMail !== undefined) return this.routeHeldMail(command, { address: address.address, raw: address.raw });
+    if (this.heldMail !== undefined)
+      return this.routeHeldMail(command, { address: address.address, raw: address.raw });
     this.forwardRcpt(command, { address: address.address, raw: address.raw });
   }
 
@@ -780,6 +801,7 @@ function declaredSize(tx: Transaction): number {
 }
 
 function isTlsFailure(loss: LegLost): boolean {
-  return loss.reason === "tls_failed" || loss.reason === "tls_timeout" || loss.reason === "injected_plaintext";
+  return (
+    loss.reason === "tls_failed" || loss.reason === "tls_timeout" || loss.reason === "injected_plaintext"
+  );
 }
-

@@ -1,6 +1,7 @@
 /** What the parts of a session (its commands, its message bodies) share: the narrow waist between them. */
-import type { ReplyFacts, SessionFacts } from "../events/events.ts";
+
 import type { ClientReader } from "../dialogue/client-reader.ts";
+import type { ReplyFacts, SessionFacts } from "../events/events.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { Leg, LegLost } from "./leg.ts";

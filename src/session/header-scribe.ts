@@ -12,7 +12,11 @@ export class HeaderScribe {
   private readonly record: () => void;
 
   /** `stuffed`: the octets come dot-stuffed, as they leave. */
-  constructor(recorder: Recorder, tx: Transaction, about: { direction: Direction; leg: number; tls: boolean; stuffed: boolean }) {
+  constructor(
+    recorder: Recorder,
+    tx: Transaction,
+    about: { direction: Direction; leg: number; tls: boolean; stuffed: boolean },
+  ) {
     this.unstuffer = about.stuffed ? new DotUnstuffer() : undefined;
     this.record = () => {
       const section = this.collector.section();

@@ -4,8 +4,8 @@
  */
 import type { ChainResult, HeldMessage, HoldWriter } from "../filter/contract.ts";
 import { HoldFull } from "../filter/contract.ts";
-import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts";
 import { offeredSize } from "../smtp/capabilities.ts";
+import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts";
 import { join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import { formatReply, type Reply } from "../smtp/reply.ts";
@@ -69,7 +69,8 @@ export class HeldBody implements MessageBody {
 
   take(octets: Buffer[], end: boolean): void {
     if (this.refusal === undefined) {
-      for (const raw of octets) this.keepAll(this.mode === "bdat" ? this.normalizer.read(raw) : this.unstuffer.read(raw));
+      for (const raw of octets)
+        this.keepAll(this.mode === "bdat" ? this.normalizer.read(raw) : this.unstuffer.read(raw));
       if (end && this.last && this.mode === "bdat") this.keepAll([this.normalizer.end()]);
       this.checkLimits();
     }
@@ -152,7 +153,8 @@ export class HeldBody implements MessageBody {
     this.slot ??= this.core.open();
     this.phase = "filtering";
     this.scribe.end();
-    const bare = this.normalizer.bareNewlines + (this.mode === "bdat" ? 0 : (this.core.reader.data?.bareNewlines ?? 0));
+    const bare =
+      this.normalizer.bareNewlines + (this.mode === "bdat" ? 0 : (this.core.reader.data?.bareNewlines ?? 0));
     if (bare > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
     this.core.block();
     this.run()
@@ -173,9 +175,13 @@ export class HeldBody implements MessageBody {
       if (result.kind === "reject") return this.rejected(result);
       if (result.kind === "discard") return this.discarded();
       outgoing = result.message;
-      this.core.recorder.note("filter_relay", result.message === message ? "filter: relay" : "filter: add header", {
-        transactionId: this.tx.id,
-      });
+      this.core.recorder.note(
+        "filter_relay",
+        result.message === message ? "filter: relay" : "filter: add header",
+        {
+          transactionId: this.tx.id,
+        },
+      );
       await this.send(outgoing, endsAt);
     } finally {
       outgoing.release();
@@ -254,7 +260,8 @@ export class HeldBody implements MessageBody {
     this.tx.heldMs = clock.now() - this.beganAt;
     const timer = clock.after(endsAt - clock.now(), () => this.timeUp(leg));
     try {
-      if (this.mode === "bdat" && leg.capabilities.has("CHUNKING")) await this.sendChunks(leg, message, endsAt);
+      if (this.mode === "bdat" && leg.capabilities.has("CHUNKING"))
+        await this.sendChunks(leg, message, endsAt);
       else await this.sendData(leg, message, endsAt);
     } finally {
       timer.cancel();
@@ -319,7 +326,10 @@ export class HeldBody implements MessageBody {
     const last = held ?? Buffer.alloc(0);
     this.core.recorder.line("|>", bdatLine(last.length, true), { ...this.about(leg), origin: "warp" });
     const startedAt = clock.now();
-    const answer = leg.exchange(Buffer.concat([bdatLine(last.length, true), last]), Math.max(1, endsAt - clock.now()));
+    const answer = leg.exchange(
+      Buffer.concat([bdatLine(last.length, true), last]),
+      Math.max(1, endsAt - clock.now()),
+    );
     this.phase = "sent";
     const reply = await answer;
     if (reply.code >= 300) this.clearUpstream();
@@ -334,7 +344,10 @@ export class HeldBody implements MessageBody {
 
   /** The answer to the message; one ahead of its end can only be a refusal. */
   private expectFinal(leg: Leg): { early: boolean; promise: Promise<{ reply: Reply; latencyMs: number }> } {
-    const answer = { early: false } as { early: boolean; promise: Promise<{ reply: Reply; latencyMs: number }> };
+    const answer = { early: false } as {
+      early: boolean;
+      promise: Promise<{ reply: Reply; latencyMs: number }>;
+    };
     answer.promise = leg.reply(Number.POSITIVE_INFINITY, (reply) => {
       if (this.phase === "sent") return true;
       if (reply.code < 400) {
@@ -380,7 +393,13 @@ export class HeldBody implements MessageBody {
   private stopped(error: unknown): void {
     if (this.phase === "done") return;
     if (error instanceof LegLost) return; // legLost has answered
-    this.core.env.telemetry.log("error", "held_message_failed", "a held message was not sent", { tx: this.tx.id }, error);
+    this.core.env.telemetry.log(
+      "error",
+      "held_message_failed",
+      "a held message was not sent",
+      { tx: this.tx.id },
+      error,
+    );
     const begun = this.phase === "sending" || this.phase === "sent";
     this.phase = "done";
     if (begun) this.core.abortLeg("the message could not be read back");

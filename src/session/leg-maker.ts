@@ -180,7 +180,10 @@ export class LegMaker {
   ): Promise<Reply> {
     const { recorder } = this.context;
     const about = { leg: leg.number, tls: leg.encrypted };
-    recorder.line(directions.line, line, { ...about, origin: directions.line === "->" ? "upstream" : "warp" });
+    recorder.line(directions.line, line, {
+      ...about,
+      origin: directions.line === "->" ? "upstream" : "warp",
+    });
     const reply = await leg.exchange(Buffer.concat([line, CRLF]), timeoutMs, kind);
     if (directions.reply !== undefined) recorder.line(directions.reply, reply.wire, about);
     return reply;
@@ -190,7 +193,12 @@ export class LegMaker {
    * EHLO, and TLS where it is offered and wanted. `direct`: the first line is the client's, passed on. Rejects with LegLost,
    * also where TLS fails; `leg.tls` then says why.
    */
-  async introduce(leg: Leg, hello: Hello, requirement: TlsRequirement, direct: boolean): Promise<Introduction> {
+  async introduce(
+    leg: Leg,
+    hello: Hello,
+    requirement: TlsRequirement,
+    direct: boolean,
+  ): Promise<Introduction> {
     const { env, stages } = this.context;
     const { commandMs } = env.settings.timeouts;
     const name = leg.ehloName === undefined ? hello.name : Buffer.from(leg.ehloName);
@@ -199,16 +207,26 @@ export class LegMaker {
     this.noteTls(leg, requirement, leg.encrypted ? undefined : "not offered");
     if (!hello.esmtp && (requirement.policy === "none" || leg.encrypted || leg.plaintextOnly)) {
       const line = leg.ehloName === undefined ? hello.line : withVerb("HELO", name);
-      const reply = await this.say(leg, line, commandMs, { line: direct ? "->" : "|>", reply: direct ? undefined : "|<" });
+      const reply = await this.say(leg, line, commandMs, {
+        line: direct ? "->" : "|>",
+        reply: direct ? undefined : "|<",
+      });
       return { reply, esmtp: false, direct };
     }
     const passedOn = direct && hello.esmtp && leg.ehloName === undefined;
     const ehlo = passedOn ? hello.line : withVerb("EHLO", name);
-    const first = await this.say(leg, ehlo, commandMs, { line: passedOn ? "->" : "|>", reply: passedOn ? undefined : "|<" });
+    const first = await this.say(leg, ehlo, commandMs, {
+      line: passedOn ? "->" : "|>",
+      reply: passedOn ? undefined : "|<",
+    });
     stages.ehloMs ??= env.clock.now() - started;
     if (first.code >= 300) {
       if (hello.esmtp || first.code === 421) return { reply: first, esmtp: hello.esmtp, direct: passedOn };
-      return { reply: await this.say(leg, withVerb("HELO", name), commandMs, own), esmtp: false, direct: false };
+      return {
+        reply: await this.say(leg, withVerb("HELO", name), commandMs, own),
+        esmtp: false,
+        direct: false,
+      };
     }
     leg.capabilities = parseCapabilities(first.wire);
     if (!this.wantsTls(leg, requirement)) return { reply: first, esmtp: true, direct: passedOn };
@@ -234,12 +252,16 @@ export class LegMaker {
     const { tlsMs } = env.settings.timeouts;
     leg.tlsBegun = true;
     const started = env.clock.now();
-    const answer = await this.say(leg, Buffer.from("STARTTLS"), tlsMs, { line: "|>", reply: "|<" }, "starttls").catch(
-      (error: unknown) => {
-        this.handshakeFailed(leg, requirement, error instanceof LegLost ? error.message : String(error));
-        throw error;
-      },
-    );
+    const answer = await this.say(
+      leg,
+      Buffer.from("STARTTLS"),
+      tlsMs,
+      { line: "|>", reply: "|<" },
+      "starttls",
+    ).catch((error: unknown) => {
+      this.handshakeFailed(leg, requirement, error instanceof LegLost ? error.message : String(error));
+      throw error;
+    });
     if (answer.code !== 220) {
       this.noteTls(leg, requirement, `STARTTLS answered with ${answer.code}`);
       env.telemetry.tlsHandshake("upstream", requirement.policy, "", "refused");
@@ -255,7 +277,9 @@ export class LegMaker {
     } catch (error) {
       const late = leg.lost?.reason === "tls_timeout";
       this.handshakeFailed(leg, requirement, (error as Error).message, late ? "timeout" : "failed");
-      throw leg.lost ?? this.fail(leg, "tls_failed", `TLS handshake failed: ${(error as Error).message}`, error);
+      throw (
+        leg.lost ?? this.fail(leg, "tls_failed", `TLS handshake failed: ${(error as Error).message}`, error)
+      );
     } finally {
       timer.cancel();
     }
@@ -300,13 +324,19 @@ export class LegMaker {
       policy: requirement.policy,
     };
     env.telemetry.tlsHandshake("upstream", requirement.policy, facts.version, "ok");
-    recorder.note("tls_connected", `tls connected ${facts.version} ${facts.cipher}`, { leg: leg.number, tls: true });
+    recorder.note("tls_connected", `tls connected ${facts.version} ${facts.cipher}`, {
+      leg: leg.number,
+      tls: true,
+    });
   }
 
   private noteTls(leg: Leg, requirement: TlsRequirement, reason: string | undefined): void {
     if (reason === undefined) return;
     leg.tlsFacts = PLAINTEXT;
-    leg.tls = plaintextFacts(requirement.policy, leg.plaintextOnly && leg.tls !== undefined ? leg.tls.reason : reason);
+    leg.tls = plaintextFacts(
+      requirement.policy,
+      leg.plaintextOnly && leg.tls !== undefined ? leg.tls.reason : reason,
+    );
   }
 }
 
@@ -327,7 +357,11 @@ function legResult(kind: DialErrorKind): LegResult {
 
 function chainFingerprints(certificate: PeerFacts["certificate"]): string[] {
   const chain: string[] = [];
-  for (let at = certificate; at !== undefined && !chain.includes(at.fingerprint256); at = at.issuerCertificate) {
+  for (
+    let at = certificate;
+    at !== undefined && !chain.includes(at.fingerprint256);
+    at = at.issuerCertificate
+  ) {
     chain.push(at.fingerprint256);
     if (chain.length > 16) break;
   }

@@ -88,7 +88,9 @@ export class LegReplacement {
     const leg = this.unpark(decision) ?? (await this.bringUpCovering(decision, "route", size));
     if (old !== undefined && old.lost === undefined) this.park(old);
     session.useLeg(leg);
-    session.recorder.note("leg_replaced", `route: leg ${leg.number} from ${leg.sourceIp}`, { leg: leg.number });
+    session.recorder.note("leg_replaced", `route: leg ${leg.number} from ${leg.sourceIp}`, {
+      leg: leg.number,
+    });
   }
 
   /** The next IP of the pool where the first doesn't cover; once. */
@@ -170,7 +172,8 @@ export class LegReplacement {
 
   private unpark(decision: Decision): Leg | undefined {
     const { parked } = this;
-    if (parked === undefined || parked.leg.lost !== undefined || !legFits(decision, parked.leg.origin)) return undefined;
+    if (parked === undefined || parked.leg.lost !== undefined || !legFits(decision, parked.leg.origin))
+      return undefined;
     parked.timer.cancel();
     this.parked = undefined;
     return parked.leg;

@@ -4,9 +4,10 @@
  * 354 or 334 where the octets behind it would have another meaning: each ends the leg, since from there on nobody could
  * say which reply belongs to which command.
  */
-import type { TlsFacts } from "../events/events.ts";
+
 import type { LegOrigin } from "../egress/fit.ts";
 import type { LegTlsFacts } from "../egress/tls-policy.ts";
+import type { TlsFacts } from "../events/events.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Capabilities, NO_CAPABILITIES } from "../smtp/capabilities.ts";
 import { type Reply, ReplyError, ReplyReader } from "../smtp/reply.ts";
@@ -300,7 +301,10 @@ export class Leg {
     }
     if (expected.kind === "starttls" && this.reader.buffered > 0) {
       // RFC 3207 §6, CVE-2011-0411: whoever put it there is not the one that TLS will speak with.
-      this.lose("injected_plaintext", `${this.reader.buffered} octets of plaintext behind the reply to STARTTLS`);
+      this.lose(
+        "injected_plaintext",
+        `${this.reader.buffered} octets of plaintext behind the reply to STARTTLS`,
+      );
       return;
     }
     this.head++;
@@ -331,7 +335,8 @@ export class Leg {
   }
 
   private expired(): void {
-    if (this.stalled) this.lose("write_stalled", `the destination took nothing for ${this.options.stallMs} ms`);
+    if (this.stalled)
+      this.lose("write_stalled", `the destination took nothing for ${this.options.stallMs} ms`);
     else this.lose("timeout", "the destination did not answer in time");
   }
 }

@@ -2,11 +2,12 @@
  * Traffic that is no SMTP dialogue to read (implicit TLS on port 465): relayed untouched, with events about the connection
  * only. Half-close and reset pass as they come; a silent connection ends after the idle time.
  */
-import { plaintextFacts } from "./leg-maker.ts";
+
 import type { Endpoint } from "../events/events.ts";
 import { DialError } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import { Deadline } from "./clock.ts";
+import { plaintextFacts } from "./leg-maker.ts";
 import { Recorder } from "./recorder.ts";
 import type { SessionStart } from "./session.ts";
 import type { SessionEnvironment } from "./settings.ts";
@@ -72,7 +73,9 @@ export class OpaqueSession {
 
   private pipe(server: Transport): void {
     this.connected = true;
-    this.recorder.note("connected", `connected to ${this.destination.ip}:${this.destination.port}`, { leg: 1 });
+    this.recorder.note("connected", `connected to ${this.destination.ip}:${this.destination.port}`, {
+      leg: 1,
+    });
     this.deadline.set(this.env.settings.timeouts.idleMs);
     this.join(this.client, server, "client", (octets) => {
       this.octetsIn += octets;

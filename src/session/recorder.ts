@@ -34,7 +34,10 @@ export class Recorder {
   /** A line, a reply or a header section; a CRLF at its end is left out. */
   line(direction: Direction, data: Buffer, context: CommContext): void {
     if (!this.comm) return;
-    const end = data.length >= 2 && data[data.length - 1] === 10 && data[data.length - 2] === 13 ? data.length - 2 : data.length;
+    const end =
+      data.length >= 2 && data[data.length - 1] === 10 && data[data.length - 2] === 13
+        ? data.length - 2
+        : data.length;
     const truncated = end > MAX_DATA;
     this.emit({
       kind: "after_comm",
@@ -64,6 +67,11 @@ export class Recorder {
   }
 
   transaction(event: Omit<AfterTransaction, "kind" | "at" | "connectionId">): void {
-    this.emit({ kind: "after_transaction", at: this.clock.wall(), connectionId: this.connectionId, ...event });
+    this.emit({
+      kind: "after_transaction",
+      at: this.clock.wall(),
+      connectionId: this.connectionId,
+      ...event,
+    });
   }
 }

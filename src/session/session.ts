@@ -6,9 +6,17 @@
  * Flow: `pump` pulls events from the client's reader while nothing blocks. Whoever needs an answer before the next octet
  * may be looked at calls `block`, and `unblock` when it has it. What was written in one turn leaves in one write.
  */
+
+import { type ClientEvent, ClientReader } from "../dialogue/client-reader.ts";
 import type { Decision } from "../egress/contract.ts";
-import { ClientReader, type ClientEvent } from "../dialogue/client-reader.ts";
-import type { AddressFacts, Endpoint, ReplyFacts, RouteFacts, SessionFacts, TlsFacts } from "../events/events.ts";
+import type {
+  AddressFacts,
+  Endpoint,
+  ReplyFacts,
+  RouteFacts,
+  SessionFacts,
+  TlsFacts,
+} from "../events/events.ts";
 import type { SessionResult } from "../events/telemetry.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
@@ -155,7 +163,13 @@ export class Session implements SessionCore, LegOwner {
   private dialFailed(error: unknown): void {
     if (this.stage !== "dialling") return;
     if (!(error instanceof DialFailed)) {
-      this.env.telemetry.log("error", "session_failed", "a session could not be started", this.logFields(), error);
+      this.env.telemetry.log(
+        "error",
+        "session_failed",
+        "a session could not be started",
+        this.logFields(),
+        error,
+      );
       return this.finishWith(this.open(), OWN.dialFailed);
     }
     this.env.telemetry.log("warn", "dial_failed", error.message, this.logFields(), error.cause);
@@ -255,7 +269,8 @@ export class Session implements SessionCore, LegOwner {
 
   /** Pauses and resumes the client, sets its deadline, and serves the end of a half-closed connection. */
   private setFlow(progress: boolean): void {
-    const wait = this.legIsFull || this.clientIsFull || (!this.mayRead() && this.reader.buffered > MAX_UNREAD);
+    const wait =
+      this.legIsFull || this.clientIsFull || (!this.mayRead() && this.reader.buffered > MAX_UNREAD);
     if (wait !== this.clientPaused) {
       this.clientPaused = wait;
       if (wait) this.client.pause();
@@ -268,7 +283,8 @@ export class Session implements SessionCore, LegOwner {
     } else if (this.body !== undefined && !this.body.ended && this.holds === 0 && !this.legIsFull) {
       if (progress) this.deadline.set(dataBlockMs);
     } else if (!idle) this.deadline.clear();
-    else if (this.draining && this.body === undefined && !this.commands.inTransaction) this.finishWith(this.open(), OWN.stopping);
+    else if (this.draining && this.body === undefined && !this.commands.inTransaction)
+      this.finishWith(this.open(), OWN.stopping);
     else this.deadline.set(idleMs);
     if (this.clientEnded && idle && !this.legIsFull) this.halfClosedServed();
   }
@@ -398,10 +414,7 @@ export class Session implements SessionCore, LegOwner {
     if (leg === undefined) return;
     const about = { leg: leg.number, tls: leg.encrypted };
     this.recorder.line("|>", Buffer.from("RSET"), { ...about, origin: "warp" });
-    leg.expect(
-      (reply) => this.recorder.line("|<", reply.wire, about),
-      this.env.settings.timeouts.commandMs,
-    );
+    leg.expect((reply) => this.recorder.line("|<", reply.wire, about), this.env.settings.timeouts.commandMs);
     leg.write(Buffer.from("RSET\r\n"));
   }
 
@@ -448,7 +461,11 @@ export class Session implements SessionCore, LegOwner {
   }
 
   answer(slot: Slot, reply: OwnReply, tx?: Transaction): void {
-    this.recorder.line("<|", reply.wire, { transactionId: tx?.id ?? "", leg: this.leg?.number ?? 0, origin: "warp" });
+    this.recorder.line("<|", reply.wire, {
+      transactionId: tx?.id ?? "",
+      leg: this.leg?.number ?? 0,
+      origin: "warp",
+    });
     this.env.telemetry.ownReply(reply.code, reply.reason);
     if (reply.closes) {
       // Replies to earlier commands go first; nothing that the client sent behind this one counts.
@@ -459,7 +476,11 @@ export class Session implements SessionCore, LegOwner {
   }
 
   answerVerdict(slot: Slot, wire: Buffer, tx: Transaction | undefined): void {
-    this.recorder.line("<|", wire, { transactionId: tx?.id ?? "", leg: this.leg?.number ?? 0, origin: "hook" });
+    this.recorder.line("<|", wire, {
+      transactionId: tx?.id ?? "",
+      leg: this.leg?.number ?? 0,
+      origin: "hook",
+    });
     this.replies.fill(slot, wire);
   }
 
@@ -680,5 +701,7 @@ export class Session implements SessionCore, LegOwner {
 
 /** A rule's or a hook's refusal as it stands on the wire. */
 export function routeReplyWire(reply: { code: number; enhancedCode: string; text: string }): Buffer {
-  return Buffer.from(`${reply.code}${reply.enhancedCode === "" ? "" : ` ${reply.enhancedCode}`} ${reply.text}\r\n`);
+  return Buffer.from(
+    `${reply.code}${reply.enhancedCode === "" ? "" : ` ${reply.enhancedCode}`} ${reply.text}\r\n`,
+  );
 }

@@ -48,7 +48,9 @@ export class Sessions {
     });
     if (admission.kind === "refused") {
       env.telemetry.sessionRefused(admission.result);
-      env.telemetry.log(admission.code === "loop" ? "error" : "warn", admission.code, admission.why, { client: client.ip });
+      env.telemetry.log(admission.code === "loop" ? "error" : "warn", admission.code, admission.why, {
+        client: client.ip,
+      });
       return refuse(transport, admission.reply, env);
     }
     this.perClient.set(client.ip, (this.perClient.get(client.ip) ?? 0) + 1);

@@ -1,7 +1,7 @@
 /** What a session is given: the operator's settings as it needs them, and the parts around it. */
 import type { ConnectionOptions, SecureContext } from "node:tls";
-import type { TlsPolicy, TlsRules } from "../egress/tls-policy.ts";
 import type { Router } from "../egress/contract.ts";
+import type { TlsPolicy, TlsRules } from "../egress/tls-policy.ts";
 import type { EventSink } from "../events/events.ts";
 import type { Telemetry } from "../events/telemetry.ts";
 import type { FilterChain, HoldStore } from "../filter/contract.ts";
@@ -33,8 +33,6 @@ export interface SessionSettings {
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   readonly bareNewlines: "normalize" | "reject";
-  /** Destination ports that carry no SMTP dialogue to read. */
-  readonly opaquePorts: ReadonlySet<number>;
   /** Filters have at most so much of `endOfDataMs`. */
   readonly chainBudgetMs: number;
 }

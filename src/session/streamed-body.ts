@@ -3,9 +3,10 @@
  * of a good message has come is its terminator sent; whatever goes wrong before that resets the leg, and the client is
  * answered at the true end of its data.
  */
+
+import { join } from "../smtp/octets.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import { OWN } from "../smtp/own-replies.ts";
-import { join } from "../smtp/octets.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
 import { HeaderScribe } from "./header-scribe.ts";
@@ -53,7 +54,8 @@ export class StreamedBody implements MessageBody {
   private end(): void {
     this.ended = true;
     this.scribe.end();
-    if ((this.core.reader.data?.bareNewlines ?? 0) > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
+    if ((this.core.reader.data?.bareNewlines ?? 0) > 0)
+      this.core.env.telemetry.violation("downstream", "bare_newline");
     this.slot = this.core.open();
     if (this.refusal === undefined) this.leg.restartClock(this.core.env.settings.timeouts.endOfDataMs);
     else this.answerRefusal(this.slot, this.refusal);

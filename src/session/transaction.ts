@@ -73,7 +73,12 @@ export class Transaction {
   /** The record, once; undefined the second time. `connectedAt`: monotonic, where this is the session's first. */
   report(
     session: SessionFacts,
-    stages: { connectMs?: number | undefined; greetingMs?: number | undefined; ehloMs?: number | undefined; tlsMs?: number | undefined },
+    stages: {
+      connectMs?: number | undefined;
+      greetingMs?: number | undefined;
+      ehloMs?: number | undefined;
+      tlsMs?: number | undefined;
+    },
     connectedAt: number | undefined,
   ): Omit<AfterTransaction, "kind" | "at" | "connectionId"> | undefined {
     if (this.reported) return undefined;
@@ -114,7 +119,9 @@ export class Transaction {
 
   private settled(record: RecipientRecord): RecipientFacts {
     const refused = record.reply !== undefined && record.reply.code >= 400;
-    const rest = this.finalReply ?? (this.dataReply !== undefined && this.dataReply.code >= 400 ? this.dataReply : undefined);
+    const rest =
+      this.finalReply ??
+      (this.dataReply !== undefined && this.dataReply.code >= 400 ? this.dataReply : undefined);
     return { address: record.address, rcptReply: record.reply, finalReply: refused ? record.reply : rest };
   }
 

@@ -29,7 +29,8 @@ export function parseCapabilities(wire: Buffer): Capabilities {
     const text = textOf(line);
     const blank = text.search(/[ \t]/);
     const keyword = (blank < 0 ? text : text.slice(0, blank)).toUpperCase();
-    if (keyword !== "" && !keywords.has(keyword)) keywords.set(keyword, blank < 0 ? "" : text.slice(blank + 1).trim());
+    if (keyword !== "" && !keywords.has(keyword))
+      keywords.set(keyword, blank < 0 ? "" : text.slice(blank + 1).trim());
   }
   return new KeywordTable(keywords);
 }
@@ -101,7 +102,8 @@ function rewriteSize(line: Buffer, limit: number): Buffer {
 function placed(line: Buffer, last: boolean): Buffer {
   const separator = last ? 0x20 : 0x2d;
   if (line[3] === separator) return line;
-  if (line.length < 6) return Buffer.concat([line.subarray(0, 3), Buffer.from([separator]), line.subarray(3)]);
+  if (line.length < 6)
+    return Buffer.concat([line.subarray(0, 3), Buffer.from([separator]), line.subarray(3)]);
   const copy = Buffer.from(line);
   copy[3] = separator;
   return copy;

@@ -13,7 +13,13 @@ export interface OwnReply {
   readonly closes: boolean;
 }
 
-function own(code: number, enhancedCode: string, reason: string, text: string, closes = code === 421): OwnReply {
+function own(
+  code: number,
+  enhancedCode: string,
+  reason: string,
+  text: string,
+  closes = code === 421,
+): OwnReply {
   return { code, enhancedCode, reason, wire: formatReply(code, enhancedCode, text), closes };
 }
 
@@ -31,7 +37,12 @@ export const OWN = {
   notEncrypted: own(421, "4.7.4", "tls_not_encrypted", "Encryption required, but not available"),
   notVerified: own(421, "4.7.5", "tls_not_verified", "Certificate of the destination not verified"),
   recipientNotEncrypted: own(451, "4.7.4", "tls_not_encrypted", "Encryption required for this recipient"),
-  recipientNotVerified: own(451, "4.7.5", "tls_not_verified", "Verified certificate required for this recipient"),
+  recipientNotVerified: own(
+    451,
+    "4.7.5",
+    "tls_not_verified",
+    "Verified certificate required for this recipient",
+  ),
   mailHeld: own(250, "2.1.0", "mail_held", "Sender noted"),
   nestedMail: own(503, "5.5.1", "nested_mail", "A transaction is open already"),
   ehloFirst: own(503, "5.5.1", "ehlo_first", "Send EHLO first"),

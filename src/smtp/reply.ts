@@ -70,7 +70,8 @@ export class ReplyReader {
       const newline = buffer.indexOf(LF, this.scanned);
       if (newline < 0) {
         this.scanned = buffer.length;
-        if (this.buffered > this.limit) throw new ReplyError("too_long", `a reply of over ${this.limit} octets`);
+        if (this.buffered > this.limit)
+          throw new ReplyError("too_long", `a reply of over ${this.limit} octets`);
         if (this.start === buffer.length) this.release();
         return undefined;
       }
