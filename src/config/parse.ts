@@ -58,7 +58,9 @@ export function parseConfig(document: unknown, host: HostFacts): ParseResult {
   }
   for (const check of crossChecks) {
     if (!check.needs.every((section) => section in sections)) continue;
-    check.run(sections as RawConfig, (problem) => problems.push(problem));
+    check.run(sections as RawConfig, (problem) => {
+      problems.push({ ...problem, path: pathInFile(problem.path, root) });
+    });
   }
   const errors = problems.filter((problem) => problem.isWarning !== true);
   if (errors.length > 0) return { config: undefined, problems };

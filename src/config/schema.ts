@@ -602,7 +602,11 @@ const log = z.strictObject({
   format: words("json", "text")
     .prefault("json")
     .describe("`json`: one object per line. `text`: for reading."),
-  bodies: yesNo.prefault(false).describe("Let the header section of messages be in events and in `verbose`."),
+  bodies: yesNo
+    .prefault(false)
+    .describe(
+      "Let the content of messages be in events and in `verbose` (64 KiB of each), not only their header section.",
+    ),
   verbose: yesNo
     .prefault(false)
     .describe("Print each line of each dialogue with its direction, as the original's `-verbose`."),

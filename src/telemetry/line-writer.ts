@@ -68,7 +68,7 @@ export class LineWriter {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** For the end of the process: writes what waits, blocking. What is in flight is written again only in part. */
+  /** For the end of the process: writes what waits, blocking. What is in flight belongs to its thread already. */
   flushSync(): void {
     let rest = this.#take();
     try {

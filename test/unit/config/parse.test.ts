@@ -329,14 +329,14 @@ const WRONG: [what: string, yaml: string, problems: string[]][] = [
     "verify without names",
     "tls: { policy: verify }",
     [
-      "tls[0].names is missing; verify needs the names that the certificate may carry: a captured connection has only an IP address, and the names in greeting, EHLO and PTR are the peer's own choice",
+      "tls.names is missing; verify needs the names that the certificate may carry: a captured connection has only an IP address, and the names in greeting, EHLO and PTR are the peer's own choice",
     ],
   ],
   [
     "names without verify",
     "tls: { policy: encrypt, names: [a.example] }",
     [
-      "tls[0].names was a.example, but policy encrypt checks no name; should not be there, or policy should be verify",
+      "tls.names was a.example, but policy encrypt checks no name; should not be there, or policy should be verify",
     ],
   ],
   [
@@ -509,7 +509,7 @@ describe("a wrong configuration", () => {
     const problems = problemsOf("workers: x\ntls: { policy: verify }\nhooks: [{ name: 5 }]\nnonsense: 1");
     assert.deepEqual(
       problems.map((problem) => problem.split(" ")[0]),
-      ["nonsense", "workers", "hooks[0].name", "hooks[0].address", "tls[0].names"],
+      ["nonsense", "workers", "hooks[0].name", "hooks[0].address", "tls.names"],
     );
   });
 
@@ -532,7 +532,7 @@ describe("a doubtful configuration", () => {
       "tls: [{ policy: may }, { policy: none }]",
       /^tls\[1\] is never reached/,
     ],
-    ["everybody as client", "clients: 0.0.0.0/0", /^clients\[0\] was 0\.0\.0\.0\/0: everybody/],
+    ["everybody as client", "clients: 0.0.0.0/0", /^clients was 0\.0\.0\.0\/0: everybody/],
     [
       "an end of data longer than the client's patience",
       "timeouts: { end_of_data: 11m }",
