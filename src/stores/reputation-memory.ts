@@ -1,0 +1,236 @@
+/**
+ * Reputation in this process alone: exact, bounded (the sender heard of longest ago is forgotten), and kept over a restart
+ * where a state file is named (state-file.ts). The file is written whole, to a name beside it, and renamed.
+ */
+
+import type { IpLedger } from "../deliverability/ledger.ts";
+import type { IpStateChange, SharedIp } from "../deliverability/throttle.ts";
+import { BoundedMap } from "../egress/bounded-map.ts";
+import { EMPTY_TALLY, type Tally } from "../reputation/counts.ts";
+import { newRecord, recordAt, recordWith, type SenderRecord, standingOf } from "../reputation/standing.ts";
+import type {
+  ReputationAdmin,
+  ReputationSettings,
+  ReputationStore,
+  Standing,
+  StandingChange,
+} from "../reputation/store.ts";
+import { NEUTRAL } from "../reputation/tiers.ts";
+import { DayMessages } from "./ip-messages.ts";
+import { type Correction, type SavedState, StateFile } from "./state-file.ts";
+
+export interface MemoryStoreOptions {
+  readonly settings: ReputationSettings;
+  /** ms since 1970. */
+  readonly now: () => number;
+  readonly maxSenders?: number;
+  /** Kept over a restart; absent: nothing is. */
+  readonly stateFile?: string | undefined;
+  readonly saveEveryMs?: number;
+  /** What went wrong with the state file; the store goes on without. */
+  readonly onError?: (error: Error) => void;
+}
+
+const MAX_SENDERS = 100_000;
+const SAVE_EVERY_MS = 10_000;
+const CORRECTIONS_EVERY_MS = 1_000;
+
+export class MemoryReputationStore implements ReputationStore, ReputationAdmin, IpLedger {
+  readonly #options: MemoryStoreOptions;
+  readonly #senders: BoundedMap<string, SenderRecord>;
+  readonly #messages = new DayMessages();
+  readonly #states = new Map<string, IpStateChange>();
+  readonly #file: StateFile | undefined;
+  #timers: NodeJS.Timeout[] = [];
+  #settings: ReputationSettings;
+  #dirty = false;
+  #listener: ((ip: string, provider: string, shared: SharedIp) => void) | undefined;
+
+  constructor(options: MemoryStoreOptions) {
+    this.#options = options;
+    this.#settings = options.settings;
+    this.#senders = new BoundedMap(options.maxSenders ?? MAX_SENDERS);
+    this.#file = options.stateFile === undefined ? undefined : new StateFile(options.stateFile);
+  }
+
+  /** Reads the state file, where one is named, and begins to keep it. Rejects where it can't be read. */
+  async open(): Promise<void> {
+    if (this.#file === undefined) return;
+    const saved = await this.#file.read();
+    if (saved !== undefined) this.#restore(saved);
+    this.#every(this.#options.saveEveryMs ?? SAVE_EVERY_MS, () => this.save());
+    this.#every(CORRECTIONS_EVERY_MS, () => this.applyCorrections());
+  }
+
+  /** New half-lives, thresholds or weights; counters stay. */
+  configure(settings: ReputationSettings): void {
+    this.#settings = settings;
+  }
+
+  standing(identity: string): Standing {
+    const now = this.#options.now();
+    return standingOf(identity, this.#current(identity, now), this.#settings, now);
+  }
+
+  count(identity: string, tally: Tally, recipients: number): void {
+    const now = this.#options.now();
+    const record = this.#current(identity, now) ?? newRecord(this.#settings, now);
+    this.#senders.set(identity, recordWith(record, tally, recipients, this.#settings, now));
+    this.#dirty = true;
+  }
+
+  async show(identity: string): Promise<Standing> {
+    return this.standing(identity);
+  }
+
+  async top(limit: number): Promise<readonly Standing[]> {
+    const now = this.#options.now();
+    return [...this.#senders.entries()]
+      .map(([identity, record]) => standingOf(identity, record, this.#settings, now))
+      .sort((a, b) => a.score - b.score)
+      .slice(0, limit);
+  }
+
+  async set(identity: string, change: StandingChange): Promise<void> {
+    const now = this.#options.now();
+    const record = this.#current(identity, now) ?? newRecord(this.#settings, now);
+    this.#senders.set(identity, changed(record, change, this.#settings, now));
+    this.#dirty = true;
+  }
+
+  async reset(identity: string): Promise<boolean> {
+    this.#dirty = true;
+    return this.#senders.delete(identity);
+  }
+
+  countAnswers(): void {}
+
+  shareState(change: IpStateChange): void {
+    const id = `${change.ip}|${change.provider}`;
+    if (change.state === "normal") this.#states.delete(id);
+    else this.#states.set(id, change);
+    this.#dirty = true;
+  }
+
+  countMessages(ip: string, provider: string, day: string, messages: number): void {
+    this.#messages.add(`${ip}|${provider}`, day, messages);
+    this.#dirty = true;
+  }
+
+  messages(ip: string, provider: string, day: string): number {
+    return this.#messages.get(`${ip}|${provider}`, day);
+  }
+
+  refresh(): void {}
+
+  listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void {
+    this.#listener = listener;
+    const answers = { ok: 0, throttled: 0, blocked: 0 };
+    for (const { ip, provider, state, until, why } of [...this.#states.values()]) {
+      this.#listener(ip, provider, { answers, state, until, why, baselines: {} });
+    }
+  }
+
+  /** Writes the state file now, where one is named and something changed. */
+  async save(): Promise<void> {
+    if (this.#file === undefined || !this.#dirty) return;
+    this.#dirty = false;
+    try {
+      await this.#file.write(this.#saved());
+    } catch (error) {
+      this.#dirty = true;
+      throw error;
+    }
+  }
+
+  /** Takes what `warp reputation set` and `reset` left for a running proxy. */
+  async applyCorrections(): Promise<void> {
+    for (const correction of (await this.#file?.takeCorrections()) ?? []) {
+      if (correction.change === null) await this.reset(correction.identity);
+      else await this.set(correction.identity, correction.change);
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#timers = [];
+    await this.save();
+  }
+
+  /** For the command line, which may only leave a note where a proxy holds the file. */
+  static async correct(path: string, correction: Correction): Promise<void> {
+    await new StateFile(path).leaveCorrection(correction);
+  }
+
+  #every(ms: number, work: () => Promise<void>): void {
+    let running = false;
+    const timer = setInterval(() => {
+      if (running) return;
+      running = true;
+      work()
+        .catch((error: Error) => this.#options.onError?.(error))
+        .finally(() => {
+          running = false;
+        });
+    }, ms);
+    timer.unref();
+    this.#timers.push(timer);
+  }
+
+  /** As it is now; forgotten where nothing was heard for four of the longest half-lives. */
+  #current(identity: string, now: number): SenderRecord | undefined {
+    const record = this.#senders.get(identity);
+    if (record === undefined) return undefined;
+    if (record.pin === undefined && now - record.counts.at > expiryMs(this.#settings)) {
+      this.#senders.delete(identity);
+      return undefined;
+    }
+    return record;
+  }
+
+  #saved(): SavedState {
+    return {
+      version: 1,
+      savedAt: this.#options.now(),
+      halfLivesMs: this.#settings.score.halfLivesMs,
+      senders: [...this.#senders.entries()],
+      day: this.#messages.day,
+      messages: [...this.#messages.entries()],
+      states: [...this.#states.values()],
+    };
+  }
+
+  #restore(saved: SavedState): void {
+    const now = this.#options.now();
+    for (const [identity, record] of saved.senders) {
+      this.#senders.set(identity, recordAt(record, this.#settings, record.counts.at));
+    }
+    for (const [pair, messages] of saved.messages) this.#messages.set(pair, saved.day, messages);
+    for (const state of saved.states) {
+      if (state.until > now) this.#states.set(`${state.ip}|${state.provider}`, state);
+    }
+  }
+}
+
+/** How long a sender is remembered: four times the longest half-life. */
+export function expiryMs({ score }: ReputationSettings): number {
+  return 4 * Math.max(...score.halfLivesMs);
+}
+
+/** A record with counters overwritten and a pin set or taken off. */
+export function changed(
+  record: SenderRecord,
+  change: StandingChange,
+  settings: ReputationSettings,
+  now: number,
+): SenderRecord {
+  const current = recordAt(record, settings, now);
+  const windows = settings.score.halfLivesMs.map((_, i) => ({
+    ...(current.counts.windows[i] ?? EMPTY_TALLY),
+    ...change.counts,
+  }));
+  const pin = change.pin === undefined ? current.pin : (change.pin ?? undefined);
+  // A correction by hand takes effect at once: no dwell holds the tier that was wrong.
+  const tier = change.counts === undefined ? current.tier : { tier: NEUTRAL, since: 0 };
+  return recordAt({ counts: { ...current.counts, windows }, tier, pin }, settings, now);
+}

@@ -1,0 +1,479 @@
+/**
+ * Reputation shared by many proxies, in Redis. Rules: mail waits for Redis at most the budget, and not at all while it is
+ * known to be slow or down: then the local snapshot answers. Outcomes are written in the background, kept (bounded) while
+ * Redis is away, and applied once however often they are sent (reputation-scripts.ts). Everything that goes wrong is told
+ * to the telemetry; nothing throws into a session.
+ */
+import { createHash } from "node:crypto";
+import { BoundedMap } from "../egress/bounded-map.ts";
+import type { Telemetry } from "../events/telemetry.ts";
+import { COUNTERS, type Counts, merged, type Tally } from "../reputation/counts.ts";
+import { newRecord, recordWith, type SenderRecord, standingOf } from "../reputation/standing.ts";
+import type {
+  ReputationAdmin,
+  ReputationSettings,
+  ReputationStore,
+  Standing,
+  StandingChange,
+} from "../reputation/store.ts";
+import { tierRank } from "../reputation/tiers.ts";
+import { type PendingWrite, PendingWrites } from "./pending-writes.ts";
+import type { RedisClient } from "./redis-connection.ts";
+import { poorKey, proxyKey, senderKey } from "./redis-keys.ts";
+import { changed, expiryMs } from "./reputation-memory.ts";
+import { SENDER_SCRIPT } from "./reputation-scripts.ts";
+
+export interface RedisStoreOptions {
+  readonly client: RedisClient;
+  readonly settings: ReputationSettings;
+  readonly prefix: string;
+  readonly budgetMs: number;
+  /** ULID, new for each process: with `worker` it names the stream of writes whose sequences begin at 1. */
+  readonly epoch: string;
+  readonly worker: number;
+  readonly telemetry: Telemetry;
+  /** ms since 1970; this host's clock, for the snapshot only. */
+  readonly now: () => number;
+  /** Senders whose writes may wait; more are lost, and counted. */
+  readonly maxPending?: number;
+  readonly maxSnapshots?: number;
+  /** A snapshot so young is answered without asking. */
+  readonly freshMs?: number;
+  /** Announces this proxy (`p:PROXY`). */
+  readonly presence?: { readonly proxy: string; readonly version: string; readonly workers: number };
+}
+
+const MAX_PENDING = 100_000;
+const MAX_SNAPSHOTS = 100_000;
+const FRESH_MS = 1_000;
+const WINDOW = 512;
+const RETRY_MS = 250;
+const PRESENCE_MS = 20_000;
+const PRESENCE_TTL_S = 60;
+const POOR_KEPT = 10_000;
+/** Answers of Redis after which the same write may succeed later. */
+const TRANSIENT =
+  /^(?:LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|OOM|NOREPLICAS|MISCONF|NOAUTH|NOPERM|WRONGPASS|MOVED|ASK|UNBLOCKED|NOSCRIPT)\b/;
+
+interface Snapshot {
+  record: SenderRecord;
+  /** False: nothing is known in Redis. */
+  known: boolean;
+  /** When Redis last said so (ms); 0: never. */
+  confirmedAt: number;
+}
+interface SenderReply {
+  readonly record: SenderRecord;
+  readonly known: boolean;
+  readonly tierBefore: string;
+  readonly score: number;
+}
+
+export class RedisReputationStore implements ReputationStore, ReputationAdmin {
+  readonly #options: RedisStoreOptions;
+  readonly #client: RedisClient;
+  readonly #snapshots: BoundedMap<string, Snapshot>;
+  readonly #pending: PendingWrites;
+  readonly #reads = new Map<string, Promise<Standing>>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #settings!: ReputationSettings;
+  #scriptSettings = "";
+  #isSlow = false;
+  #flushScheduled = false;
+  #retryScheduled = false;
+  #isClosed = false;
+  #idle: (() => void) | undefined;
+
+  constructor(options: RedisStoreOptions) {
+    this.#options = options;
+    this.#client = options.client;
+    this.#snapshots = new BoundedMap(options.maxSnapshots ?? MAX_SNAPSHOTS);
+    this.#pending = new PendingWrites(
+      options.maxPending ?? MAX_PENDING,
+      () => this.#settings.score.halfLivesMs,
+    );
+    this.configure(options.settings);
+  }
+
+  configure(settings: ReputationSettings): void {
+    this.#settings = settings;
+    this.#scriptSettings = scriptSettings(settings);
+  }
+
+  /** Begins to connect. Does not wait: mail flows without Redis too. */
+  open(): void {
+    const { telemetry } = this.#options;
+    let told = "";
+    this.#client.on("ready", () => {
+      told = "";
+      this.#isSlow = false;
+      telemetry.redisUp(true);
+      telemetry.log("info", "redis_up", "connected to Redis");
+      this.#flushSoon();
+    });
+    this.#client.on("close", () => {
+      this.#isSlow = false;
+      telemetry.redisUp(false);
+    });
+    this.#client.on("error", (error: Error) => {
+      // The same trouble at every attempt is said once.
+      if (error.message === told) return;
+      told = error.message;
+      telemetry.log("warn", "redis_error", `Redis: ${error.message}`, {}, error);
+    });
+    telemetry.redisUp(false);
+    this.#client.connect().catch(() => undefined /* told by "error"; it goes on trying */);
+    if (this.#options.presence !== undefined) this.#announce(this.#options.presence);
+  }
+
+  standing(identity: string): Standing | Promise<Standing> {
+    const { telemetry, now, freshMs = FRESH_MS } = this.#options;
+    const snapshot = this.#snapshots.get(identity);
+    if (snapshot !== undefined && snapshot.confirmedAt > 0 && now() - snapshot.confirmedAt < freshMs) {
+      return this.#fromSnapshot(identity, "store");
+    }
+    if (!this.#isReady || this.#isSlow) {
+      telemetry.redisFallback(this.#isReady ? "slow" : "down");
+      return this.#fromSnapshot(identity, "snapshot");
+    }
+    const running = this.#reads.get(identity);
+    if (running !== undefined) return running;
+    const read = this.#readWithin(identity).finally(() => this.#reads.delete(identity));
+    this.#reads.set(identity, read);
+    return read;
+  }
+
+  count(identity: string, tally: Tally, recipients: number): void {
+    const { telemetry, now } = this.#options;
+    if (!this.#pending.add(identity, tally, recipients, now())) {
+      telemetry.redisLostWrites(1);
+      return;
+    }
+    // The snapshot counts along, so that tiers move while Redis is away.
+    const snapshot = this.#snapshots.get(identity);
+    const record = snapshot?.record ?? newRecord(this.#settings, now());
+    this.#snapshots.set(identity, {
+      record: recordWith(record, tally, recipients, this.#settings, now()),
+      known: true,
+      confirmedAt: snapshot?.confirmedAt ?? 0,
+    });
+    telemetry.redisPendingWrites(this.#pending.size);
+    this.#flushSoon();
+  }
+
+  /** Outcomes that Redis has not confirmed. */
+  get pendingUpdates(): number {
+    return this.#pending.updates;
+  }
+
+  get #isReady(): boolean {
+    return this.#client.status === "ready";
+  }
+
+  /** Waits until connected; rejects after `ms` with the reason, for those who can't go on without. */
+  async ready(ms: number): Promise<void> {
+    if (this.#isReady) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    let reason: Error | undefined;
+    const onError = (error: Error) => {
+      reason = error;
+    };
+    const timer = setTimeout(() => {
+      const said = reason === undefined ? "no answer" : reason.message;
+      reject(new Error(`Redis cannot be reached: ${said}`, { cause: reason }));
+    }, ms);
+    this.#client.once("ready", resolve);
+    this.#client.on("error", onError);
+    await promise.finally(() => {
+      clearTimeout(timer);
+      this.#client.off("ready", resolve);
+      this.#client.off("error", onError);
+    });
+  }
+
+  async show(identity: string): Promise<Standing> {
+    const { record, known } = await this.#script(identity, undefined);
+    return this.#standing(identity, { record, known });
+  }
+
+  async top(limit: number): Promise<readonly Standing[]> {
+    const identities = await this.#client.zrange(poorKey(this.#options.prefix), 0, String(limit - 1));
+    const standings = await Promise.all(identities.map((identity) => this.show(identity)));
+    return standings.filter(({ known }) => known).sort((a, b) => a.score - b.score);
+  }
+
+  async set(identity: string, change: StandingChange): Promise<void> {
+    const { prefix, now } = this.#options;
+    const key = senderKey(prefix, identity);
+    const before = await this.#script(identity, undefined);
+    const record = changed(before.record, change, this.#settings, now());
+    const redisTime = await this.#client.time();
+    const at = Number(redisTime[0]) * 1000 + Math.floor(Number(redisTime[1]) / 1000);
+    const fields: (string | number)[] = ["t", at, "n", record.counts.total, "tier", record.tier.tier];
+    fields.push("tier_at", record.tier.since === 0 ? 0 : at - (now() - record.tier.since));
+    for (const [i, window] of record.counts.windows.entries()) {
+      for (const name of COUNTERS) fields.push(`${name}:${i}`, window[name]);
+    }
+    if (record.pin !== undefined) fields.push("pin", record.pin);
+    await this.#client.hset(key, ...fields);
+    if (record.pin === undefined) {
+      await this.#client.hdel(key, "pin");
+      await this.#client.pexpire(key, expiryMs(this.#settings));
+    } else {
+      await this.#client.persist(key);
+    }
+    const standing = await this.show(identity);
+    await this.#rankPoor(identity, standing.tier, standing.score);
+  }
+
+  async reset(identity: string): Promise<boolean> {
+    const { prefix } = this.#options;
+    const key = senderKey(prefix, identity);
+    const counts = this.#settings.score.halfLivesMs.flatMap((_, i) => COUNTERS.map((name) => `${name}:${i}`));
+    // The sequences stay: a write under way must not count twice because of this.
+    const removed = await this.#client.hdel(key, "t", "n", "tier", "tier_at", "pin", ...counts);
+    await this.#client.pexpire(key, expiryMs(this.#settings));
+    await this.#client.zrem(poorKey(prefix), identity);
+    this.#snapshots.delete(identity);
+    return removed > 0;
+  }
+
+  /** Writes what waits, for at most `ms`; what is left then is lost, and counted. */
+  async close(ms = 2_000): Promise<void> {
+    if (this.#isClosed) return;
+    if (this.#pending.size > 0 && this.#isReady) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#idle = resolve;
+      const timer = setTimeout(resolve, ms);
+      this.#flushSoon();
+      await promise;
+      clearTimeout(timer);
+    }
+    this.#isClosed = true;
+    if (this.#pending.size > 0) this.#options.telemetry.redisLostWrites(this.#pending.updates);
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#client.disconnect();
+  }
+
+  async #readWithin(identity: string): Promise<Standing> {
+    const { budgetMs, telemetry } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<Standing>();
+    const timer = setTimeout(() => {
+      this.#isSlow = true;
+      telemetry.redisFallback("slow");
+      resolve(this.#fromSnapshot(identity, "snapshot"));
+    }, budgetMs);
+    this.#script(identity, undefined).then(
+      (reply) => {
+        clearTimeout(timer);
+        this.#learn(identity, reply);
+        resolve(this.#fromSnapshot(identity, "store"));
+      },
+      () => {
+        clearTimeout(timer);
+        telemetry.redisFallback("down");
+        resolve(this.#fromSnapshot(identity, "snapshot"));
+      },
+    );
+    return promise;
+  }
+
+  #fromSnapshot(identity: string, source: Standing["source"]): Standing {
+    const snapshot = this.#snapshots.get(identity);
+    return this.#standing(identity, snapshot ?? { record: undefined, known: false }, source);
+  }
+
+  #standing(
+    identity: string,
+    { record, known }: { readonly record: SenderRecord | undefined; readonly known: boolean },
+    source: Standing["source"] = "store",
+  ): Standing {
+    return { ...standingOf(identity, record, this.#settings, this.#options.now(), source), known };
+  }
+
+  /** Redis' word, with what still waits here. */
+  #learn(identity: string, { record, known }: SenderReply): void {
+    const waiting = this.#pending.waiting(identity);
+    const { halfLivesMs } = this.#settings.score;
+    const counts = waiting === undefined ? record.counts : merged(record.counts, waiting, halfLivesMs);
+    this.#snapshots.set(identity, {
+      record: { ...record, counts },
+      known: known || waiting !== undefined,
+      confirmedAt: this.#options.now(),
+    });
+  }
+
+  #flushSoon(): void {
+    if (this.#flushScheduled || !this.#isReady || this.#isClosed) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (!this.#isReady || this.#isClosed) return;
+    for (const write of this.#pending.take(WINDOW, this.#options.now())) {
+      this.#script(write.identity, write).then(
+        (reply) => this.#written(write, reply),
+        (error: Error) => this.#notWritten(write, error),
+      );
+    }
+  }
+
+  #written(write: PendingWrite, reply: SenderReply): void {
+    this.#pending.done(write);
+    this.#learn(write.identity, reply);
+    this.#options.telemetry.redisPendingWrites(this.#pending.size);
+    if (reply.tierBefore !== reply.record.tier.tier) {
+      this.#rankPoor(write.identity, reply.record.tier.tier, reply.score).catch(
+        () => undefined /* only a list for people; the next change writes it again */,
+      );
+    }
+    if (this.#pending.size === 0) this.#idle?.();
+    else this.#flushSoon();
+  }
+
+  #notWritten(write: PendingWrite, error: Error): void {
+    const { telemetry } = this.#options;
+    const isAnswer = error.name === "ReplyError";
+    if (isAnswer && !TRANSIENT.test(error.message)) {
+      telemetry.log(
+        "error",
+        "redis_write_refused",
+        `Redis refused a write for good: ${error.message}`,
+        {},
+        error,
+      );
+      telemetry.redisLostWrites(write.updates);
+      this.#pending.done(write);
+      return;
+    }
+    this.#pending.unsure(write);
+    // A lost connection says "ready" when it is back; Redis that answers so has to be asked again.
+    if (this.#retryScheduled) return;
+    this.#retryScheduled = true;
+    this.#later(RETRY_MS, () => {
+      this.#retryScheduled = false;
+      this.#flushSoon();
+    });
+  }
+
+  /** Runs the sender's script: reads, and writes where `write` is given. */
+  async #script(identity: string, write: PendingWrite | undefined): Promise<SenderReply> {
+    const { prefix, epoch, worker, telemetry } = this.#options;
+    const started = performance.now();
+    const args = [
+      senderKey(prefix, identity),
+      write === undefined ? "" : epoch,
+      worker,
+      write?.sequence ?? 0,
+      this.#scriptSettings,
+      write?.counts.total ?? 0,
+      write === undefined ? "" : talliesArgument(write.counts),
+      expiryMs(this.#settings),
+    ] as const;
+    const reply = await runScript(this.#client, SENDER, args);
+    telemetry.redisCall(performance.now() - started);
+    this.#isSlow = false;
+    return this.#parse(reply as readonly string[]);
+  }
+
+  /** Redis' times become this host's, so that the snapshot can go on from there. */
+  #parse(reply: readonly string[]): SenderReply {
+    const [, redisNow, total, tier, tierAt, pin, known, tierBefore, scoreText, ...numbers] = reply;
+    const now = this.#options.now();
+    const windows = this.#settings.score.halfLivesMs.map((_, i) => {
+      const at = i * COUNTERS.length;
+      return Object.fromEntries(COUNTERS.map((name, j) => [name, Number(numbers[at + j] ?? 0)])) as Tally;
+    });
+    const since = Number(tierAt) === 0 ? 0 : now - (Number(redisNow) - Number(tierAt));
+    const record: SenderRecord = {
+      counts: { at: now, total: Number(total), windows },
+      tier: { tier: tier!, since },
+      pin: pin === "" ? undefined : pin!,
+    };
+    return { record, known: known === "1", tierBefore: tierBefore!, score: Number(scoreText) };
+  }
+
+  /** The list that `warp reputation top` reads: senders in a tier below neutral. */
+  async #rankPoor(identity: string, tier: string, score: number): Promise<void> {
+    const key = poorKey(this.#options.prefix);
+    if (tierRank(tier, this.#settings.ladder) < 0) {
+      await this.#client.zadd(key, score, identity);
+      await this.#client.zremrangebyrank(key, POOR_KEPT, -1);
+    } else {
+      await this.#client.zrem(key, identity);
+    }
+  }
+
+  #announce({ proxy, version, workers }: NonNullable<RedisStoreOptions["presence"]>): void {
+    const key = proxyKey(this.#options.prefix, proxy);
+    const say = async () => {
+      const seen = new Date(this.#options.now()).toISOString();
+      await this.#client.hset(key, { version, workers, last_seen: seen });
+      await this.#client.expire(key, PRESENCE_TTL_S);
+    };
+    const timer = setInterval(() => {
+      if (this.#isReady) say().catch(() => undefined /* the next one comes in 20 s */);
+    }, PRESENCE_MS);
+    timer.unref();
+    this.#timers.add(timer);
+    this.#client.once("ready", () => {
+      say().catch(() => undefined /* as above */);
+    });
+  }
+
+  #later(ms: number, work: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      work();
+    }, ms);
+    timer.unref();
+    this.#timers.add(timer);
+  }
+}
+
+export interface Script {
+  readonly text: string;
+  readonly sha: string;
+}
+export function script(text: string): Script {
+  return { text, sha: createHash("sha1").update(text).digest("hex") };
+}
+const SENDER = script(SENDER_SCRIPT);
+
+/** EVALSHA on one key; where Redis does not have the script (restart, failover, FLUSH) by its text, which loads it. */
+export async function runScript(
+  client: RedisClient,
+  { sha, text }: Script,
+  [key, ...args]: readonly [string, ...(string | number)[]],
+): Promise<unknown> {
+  try {
+    return await client.evalsha(sha, 1, key, ...args);
+  } catch (error) {
+    // NOSCRIPT means that nothing was run, so running it now is no repetition.
+    if (!(error as Error).message.startsWith("NOSCRIPT")) throw error;
+    return client.eval(text, 1, key, ...args);
+  }
+}
+
+function scriptSettings({ score, ladder }: ReputationSettings): string {
+  const { defer, refuse, unknown, spam } = score.weights;
+  const side = (tiers: ReputationSettings["ladder"]["low"]) =>
+    tiers.map(({ name, enter, leave }) => [name, enter, leave]);
+  return JSON.stringify({
+    half_lives: score.halfLivesMs,
+    prior: score.prior,
+    strength: score.strength,
+    w: [defer, refuse, unknown, spam],
+    dwell: ladder.dwellMs,
+    low: side(ladder.low),
+    high: side(ladder.high),
+  });
+}
+
+function talliesArgument(counts: Counts): string {
+  return JSON.stringify(counts.windows.map((window) => COUNTERS.map((name) => window[name])));
+}

@@ -1,0 +1,173 @@
+/**
+ * The Lua scripts of the Redis store. Each touches one key, so Redis Cluster works, and uses Redis' own clock, so proxies
+ * whose clocks differ agree. `SENDER_SCRIPT` does what src/reputation/standing.ts does; a test holds the two together.
+ */
+
+/**
+ * Reads a sender's record, and adds to it where a sequence is given and is newer than the last one of its worker.
+ *
+ * KEYS[1] sender's hash. ARGV: 1 epoch ("" reads only), 2 worker, 3 sequence, 4 settings (JSON), 5 recipients,
+ * 6 tallies (JSON, one list of five per half-life), 7 ttl in ms.
+ * Gives: applied (1/0), now, total, tier, tier_at, pin ("" none), known (1/0), tier before, score, counts…
+ */
+export const SENDER_SCRIPT = `
+local key = KEYS[1]
+local epoch, worker, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local cfg = cjson.decode(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local flat = redis.call('HGETALL', key)
+local h = {}
+for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
+local known = next(h) ~= nil and h['t'] ~= nil
+local names = { 'ok', 'defer', 'refuse', 'unknown', 'spam' }
+local num = function(v) return string.format('%.17g', v) end
+
+local qfield = 'q:' .. epoch .. '.' .. worker
+local applied = false
+if epoch ~= '' then
+  local last = tonumber(h[qfield])
+  applied = last == nil or seq > last
+end
+
+local t = tonumber(h['t']) or now
+if t > now then now = t end
+local tallies = applied and cjson.decode(ARGV[6]) or nil
+local counts = {}
+for i, half in ipairs(cfg.half_lives) do
+  local factor = 2 ^ (-(now - t) / half)
+  counts[i] = {}
+  for j, name in ipairs(names) do
+    local value = (tonumber(h[name .. ':' .. (i - 1)]) or 0) * factor
+    if applied then value = value + tallies[i][j] end
+    counts[i][j] = value
+  end
+end
+local total = tonumber(h['n']) or 0
+if applied then total = total + tonumber(ARGV[5]) end
+
+local order = {}
+for i, half in ipairs(cfg.half_lives) do order[i] = i end
+table.sort(order, function(a, b) return cfg.half_lives[a] > cfg.half_lives[b] end)
+local prior, score = cfg.prior, nil
+for _, i in ipairs(order) do
+  local c = counts[i]
+  local bad = cfg.w[1] * c[2] + cfg.w[2] * c[3] + cfg.w[3] * c[4] + cfg.w[4] * c[5]
+  local mean = (cfg.strength * prior + c[1]) / (cfg.strength + c[1] + bad)
+  if score == nil or mean < score then score = mean end
+  prior = mean
+end
+
+local tier, tier_at = h['tier'] or 'neutral', tonumber(h['tier_at']) or 0
+local before = tier
+local index = function(side, name)
+  for i, s in ipairs(side) do if s[1] == name then return i end end
+  return 0
+end
+local rank = function(name)
+  local low = index(cfg.low, name)
+  if low > 0 then return low - 1 - #cfg.low end
+  local high = index(cfg.high, name)
+  if high > 0 then return #cfg.high - high + 1 end
+  return 0
+end
+local asked = nil
+local held = index(cfg.low, tier)
+for i, s in ipairs(cfg.low) do
+  if asked == nil and (score <= s[2] or (held > 0 and held <= i and score < s[3])) then asked = s[1] end
+end
+held = index(cfg.high, tier)
+for i, s in ipairs(cfg.high) do
+  if asked == nil and (score >= s[2] or (held > 0 and held <= i and score > s[3])) then asked = s[1] end
+end
+asked = asked or 'neutral'
+if asked ~= tier then
+  local improves = rank(asked) > rank(tier)
+  if not (improves and tier_at > 0 and now - tier_at < cfg.dwell) then
+    tier = asked
+    tier_at = now
+  end
+end
+
+if applied then
+  local fields = { 't', num(now), 'n', num(total), 'tier', tier, 'tier_at', num(tier_at), qfield, num(seq) }
+  for i in ipairs(cfg.half_lives) do
+    for j, name in ipairs(names) do
+      fields[#fields + 1] = name .. ':' .. (i - 1)
+      fields[#fields + 1] = num(counts[i][j])
+    end
+  end
+  redis.call('HSET', key, unpack(fields))
+  if h['pin'] then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[7]) end
+  if h[qfield] == nil then
+    local epochs, seen = {}, { [epoch] = true }
+    epochs[1] = epoch
+    for name in pairs(h) do
+      local e = string.match(name, '^q:(.-)%.%d+$')
+      if e and not seen[e] then
+        seen[e] = true
+        epochs[#epochs + 1] = e
+      end
+    end
+    if #epochs > 32 then
+      table.sort(epochs, function(a, b) return a > b end)
+      local keep = {}
+      for i = 1, 32 do keep[epochs[i]] = true end
+      keep[epoch] = true
+      for name in pairs(h) do
+        local e = string.match(name, '^q:(.-)%.%d+$')
+        if e and not keep[e] then redis.call('HDEL', key, name) end
+      end
+    end
+  end
+end
+
+local out = { applied and '1' or '0', num(now), num(total), tier, num(tier_at), h['pin'] or '',
+  (known or applied) and '1' or '0', before, num(score) }
+for i in ipairs(cfg.half_lives) do
+  for j in ipairs(names) do out[#out + 1] = num(counts[i][j]) end
+end
+return out
+`;
+
+/**
+ * Adds answers of a source IP to its hash for one provider, and sets its state where one is given.
+ *
+ * KEYS[1] hash. ARGV: 1 half-life in ms, 2 ok, 3 throttled, 4 blocked, 5 state ("" leaves it), 6 until, 7 why,
+ * 8 ttl in ms, then stage and baseline in ms, by turns. All zero and no state: reads only.
+ * Gives: ok, thr, blk, state, until, why, then stage and baseline by turns.
+ */
+export const IP_SCRIPT = `
+local key = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local flat = redis.call('HGETALL', key)
+local h = {}
+for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
+local num = function(v) return string.format('%.17g', v) end
+local t = tonumber(h['t']) or now
+if t > now then now = t end
+local factor = 2 ^ (-(now - t) / tonumber(ARGV[1]))
+local ok = (tonumber(h['ok']) or 0) * factor + tonumber(ARGV[2])
+local thr = (tonumber(h['thr']) or 0) * factor + tonumber(ARGV[3])
+local blk = (tonumber(h['blk']) or 0) * factor + tonumber(ARGV[4])
+local state, ends, why = h['state'] or 'normal', h['until'] or '0', h['why'] or ''
+if ARGV[5] ~= '' then state, ends, why = ARGV[5], ARGV[6], ARGV[7] end
+if ARGV[5] ~= '' or tonumber(ARGV[2]) + tonumber(ARGV[3]) + tonumber(ARGV[4]) > 0 then
+  redis.call('HSET', key, 't', num(now), 'ok', num(ok), 'thr', num(thr), 'blk', num(blk),
+    'state', state, 'until', ends, 'why', why)
+  for i = 9, #ARGV, 2 do
+    redis.call('HSET', key, 'b:' .. ARGV[i], ARGV[i + 1])
+    h['b:' .. ARGV[i]] = ARGV[i + 1]
+  end
+  redis.call('PEXPIRE', key, ARGV[8])
+end
+local out = { num(ok), num(thr), num(blk), state, ends, why }
+for name, value in pairs(h) do
+  if string.sub(name, 1, 2) == 'b:' then
+    out[#out + 1] = string.sub(name, 3)
+    out[#out + 1] = value
+  end
+end
+return out
+`;

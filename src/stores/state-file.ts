@@ -1,0 +1,117 @@
+/**
+ * The file that keeps in-memory reputation over a restart: JSON, mode 0600, written to a name beside it, synced, renamed.
+ * `FILE.corrections` holds what `warp reputation set` and `reset` left for the proxy that has the file: one JSON object
+ * per line, appended, taken by renaming it.
+ */
+import { appendFile, open, readFile, rename, rm } from "node:fs/promises";
+import type { IpStateChange } from "../deliverability/throttle.ts";
+import type { SenderRecord } from "../reputation/standing.ts";
+import type { StandingChange } from "../reputation/store.ts";
+
+export interface SavedState {
+  readonly version: 1;
+  readonly savedAt: number;
+  readonly halfLivesMs: readonly number[];
+  readonly senders: readonly (readonly [identity: string, record: SenderRecord])[];
+  readonly day: string;
+  readonly messages: readonly (readonly [pair: string, messages: number])[];
+  readonly states: readonly IpStateChange[];
+}
+export interface Correction {
+  readonly identity: string;
+  /** null: forget the sender. */
+  readonly change: StandingChange | null;
+}
+
+export class StateFileError extends Error {
+  override readonly name = "StateFileError";
+}
+
+export class StateFile {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Undefined where there is no file yet. Rejects with StateFileError where it isn't one of ours. */
+  async read(): Promise<SavedState | undefined> {
+    const text = await contentOf(this.#path);
+    if (text === undefined) return undefined;
+    let saved: unknown;
+    try {
+      saved = JSON.parse(text);
+    } catch (error) {
+      throw new StateFileError(`${this.#path} is not JSON: move it away to begin anew`, { cause: error });
+    }
+    if (!isSavedState(saved)) throw new StateFileError(`${this.#path} is no reputation file of this version`);
+    return saved;
+  }
+
+  async write(state: SavedState): Promise<void> {
+    const beside = `${this.#path}.new`;
+    const file = await open(beside, "w", 0o600);
+    try {
+      await file.writeFile(JSON.stringify(state));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(beside, this.#path);
+  }
+
+  async leaveCorrection(correction: Correction): Promise<void> {
+    await appendFile(this.#corrections, `${JSON.stringify(correction)}\n`, { mode: 0o600 });
+  }
+
+  /** The corrections in order; they are gone from the file then. */
+  async takeCorrections(): Promise<readonly Correction[]> {
+    const taken = `${this.#corrections}.taken`;
+    try {
+      await rename(this.#corrections, taken);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      return [];
+    }
+    const text = (await contentOf(taken)) ?? "";
+    await rm(taken, { force: true });
+    return text
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Correction);
+  }
+
+  /** Corrections that no proxy has taken yet. */
+  async pendingCorrections(): Promise<readonly Correction[]> {
+    const text = (await contentOf(this.#corrections)) ?? "";
+    return text
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Correction);
+  }
+
+  get #corrections(): string {
+    return `${this.#path}.corrections`;
+  }
+}
+
+async function contentOf(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+function isSavedState(value: unknown): value is SavedState {
+  if (typeof value !== "object" || value === null) return false;
+  const state = value as Partial<SavedState>;
+  return (
+    state.version === 1 &&
+    Array.isArray(state.senders) &&
+    Array.isArray(state.messages) &&
+    Array.isArray(state.states) &&
+    typeof state.day === "string"
+  );
+}

@@ -1,0 +1,455 @@
+// The Redis store against real servers: exact sums over processes, restarts, a slow server, a Cluster.
+import assert from "node:assert/strict";
+import { fork, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import fc from "fast-check";
+import { noTelemetry, type Telemetry } from "../../src/events/telemetry.ts";
+import { EMPTY_TALLY, type Tally } from "../../src/reputation/counts.ts";
+import { newRecord, recordWith, standingOf } from "../../src/reputation/standing.ts";
+import type { ReputationSettings } from "../../src/reputation/store.ts";
+import { RedisIpLedger } from "../../src/stores/ip-ledger-redis.ts";
+import { type RedisSettings, redisClient } from "../../src/stores/redis-connection.ts";
+import { senderKey } from "../../src/stores/redis-keys.ts";
+import { RedisReputationStore, runScript, script } from "../../src/stores/reputation-redis.ts";
+import { SENDER_SCRIPT } from "../../src/stores/reputation-scripts.ts";
+import { freePort, needsRedis, RedisClusterServers, RedisServer } from "./redis-server.ts";
+import { settingsWith, TEST_SETTINGS } from "./reputation-settings.ts";
+
+const PREFIX = "warp:1:";
+const HOUR = 3_600_000;
+
+interface StoreOptions {
+  readonly settings?: ReputationSettings;
+  readonly telemetry?: Partial<Telemetry>;
+  readonly epoch?: string;
+  readonly freshMs?: number;
+  readonly maxPending?: number;
+}
+function storeOn(target: string | RedisSettings, options: StoreOptions = {}): RedisReputationStore {
+  const settings = typeof target === "string" ? { url: target } : target;
+  const store = new RedisReputationStore({
+    client: redisClient(settings, "warp-test"),
+    settings: options.settings ?? TEST_SETTINGS,
+    prefix: PREFIX,
+    budgetMs: 50,
+    epoch: options.epoch ?? "01TEST",
+    worker: 0,
+    telemetry: { ...noTelemetry, ...options.telemetry },
+    now: Date.now,
+    ...(options.freshMs === undefined ? {} : { freshMs: options.freshMs }),
+    ...(options.maxPending === undefined ? {} : { maxPending: options.maxPending }),
+  });
+  store.open();
+  return store;
+}
+async function until(holds: () => boolean | Promise<boolean>, what: string, ms = 15_000): Promise<void> {
+  const deadline = Date.now() + ms;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`waited ${ms} ms in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+describe("reputation in one Redis", needsRedis, () => {
+  let server: RedisServer;
+  before(async () => {
+    server = await RedisServer.start("--appendonly", "yes", "--appendfsync", "everysec");
+  });
+  after(() => server.stop());
+
+  it("computes what the record in memory computes, whatever happens", async () => {
+    const settings = settingsWith([HOUR, 24 * HOUR]);
+    const store = storeOn(server.url, { settings, freshMs: 0 });
+    await store.ready(5_000);
+    const amount = fc.double({ min: 0, max: 500, noNaN: true });
+    const tally = fc.record({ ok: amount, defer: amount, refuse: amount, unknown: amount, spam: amount });
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(tally, { minLength: 1, maxLength: 6 }), async (tallies) => {
+        run += 1;
+        const identity = `mail_from:run-${run}@example.com`;
+        let record = newRecord(settings, Date.now());
+        for (const one of tallies) {
+          store.count(identity, one, 3);
+          record = recordWith(record, one, 3, settings, Date.now());
+          await until(() => store.pendingUpdates === 0, "the write");
+        }
+        const shown = await store.show(identity);
+        const expected = standingOf(identity, record, settings, Date.now());
+        assert.equal(shown.tier, expected.tier);
+        assert.ok(Math.abs(shown.score - expected.score) < 1e-3);
+        assert.equal(shown.counts.total, 3 * tallies.length);
+        for (const [i, window] of shown.counts.windows.entries()) {
+          const other = expected.counts.windows[i]!;
+          for (const name of Object.keys(window) as (keyof Tally)[]) {
+            assert.ok(Math.abs(window[name] - other[name]) <= 1e-3 * (1 + other[name]), name);
+          }
+        }
+      }),
+      { numRuns: 40 },
+    );
+    await store.close();
+  });
+
+  it("counts a repeated write once", async () => {
+    const client = server.client();
+    const args = (sequence: number) =>
+      [
+        senderKey(PREFIX, "mail_from:twice@example.com"),
+        "01EPOCH",
+        0,
+        sequence,
+        JSON.stringify({
+          half_lives: [1e15],
+          prior: 0.7,
+          strength: 20,
+          w: [1, 1, 1, 1],
+          dwell: 0,
+          low: [],
+          high: [],
+        }),
+        1,
+        "[[1,0,0,0,0]]",
+        1e9,
+      ] as const;
+    const sender = script(SENDER_SCRIPT);
+    const applied: string[] = [];
+    for (const sequence of [1, 1, 2, 1, 2, 3]) {
+      applied.push(((await runScript(client, sender, args(sequence))) as string[])[0]!);
+    }
+    assert.deepEqual(applied, ["1", "0", "1", "0", "0", "1"]);
+    assert.equal(await client.hget(senderKey(PREFIX, "mail_from:twice@example.com"), "n"), "3");
+    client.disconnect();
+  });
+
+  it("keeps the sequences of the 32 newest epochs", async () => {
+    const client = server.client();
+    const key = senderKey(PREFIX, "mail_from:epochs@example.com");
+    const settings =
+      '{"half_lives":[1e15],"prior":0.7,"strength":20,"w":[1,1,1,1],"dwell":0,"low":[],"high":[]}';
+    const sender = script(SENDER_SCRIPT);
+    for (let i = 0; i < 40; i += 1) {
+      const epoch = `01E${String(i).padStart(3, "0")}`;
+      for (const worker of [0, 1]) {
+        await runScript(client, sender, [key, epoch, worker, 1, settings, 1, "[[1,0,0,0,0]]", 1e9]);
+      }
+    }
+    const fields = (await client.hkeys(key)).filter((name) => name.startsWith("q:")).sort();
+    assert.equal(fields.length, 64);
+    assert.equal(fields[0], "q:01E008.0");
+    client.disconnect();
+  });
+
+  it("loads its script again after SCRIPT FLUSH", async () => {
+    const store = storeOn(server.url, { epoch: "01FLUSH" });
+    await store.ready(5_000);
+    const client = server.client();
+    store.count("mail_from:flush@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+    await until(() => store.pendingUpdates === 0, "the first write");
+    await client.script("FLUSH");
+    store.count("mail_from:flush@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+    await until(() => store.pendingUpdates === 0, "the second write");
+    assert.equal(await client.hget(senderKey(PREFIX, "mail_from:flush@example.com"), "n"), "2");
+    client.disconnect();
+    await store.close();
+  });
+
+  it("uses the layout of the keys, with a TTL that a pin takes off", async () => {
+    const store = storeOn(server.url, { settings: settingsWith([HOUR, 24 * HOUR]), epoch: "01LAYOUT" });
+    await store.ready(5_000);
+    const identity = "mail_from:layout@example.com";
+    store.count(identity, { ok: 1, defer: 2, refuse: 3, unknown: 4, spam: 5 }, 15);
+    await until(() => store.pendingUpdates === 0, "the write");
+    const client = server.client();
+    const key = `warp:1:s:{${identity}}`;
+    const hash = await client.hgetall(key);
+    const names = ["ok", "defer", "refuse", "unknown", "spam"];
+    assert.deepEqual(
+      new Set(Object.keys(hash)),
+      new Set(["t", "n", "tier", "tier_at", "q:01LAYOUT.0", ...names.flatMap((n) => [`${n}:0`, `${n}:1`])]),
+    );
+    const ttl = await client.pttl(key);
+    assert.ok(ttl > 95 * HOUR && ttl <= 96 * HOUR, `${ttl}`);
+    await store.set(identity, { pin: "good" });
+    assert.equal((await store.show(identity)).tier, "good");
+    assert.equal(await client.pttl(key), -1);
+    await store.set(identity, { pin: null });
+    assert.ok((await client.pttl(key)) > 0);
+    assert.equal(await store.reset(identity), true);
+    assert.equal((await store.show(identity)).known, false);
+    const long = `mail_from:${"x".repeat(300)}@example.com`;
+    assert.match(senderKey(PREFIX, long), /^warp:1:s:\{sha256:[0-9a-f]{64}\}$/);
+    client.disconnect();
+    await store.close();
+  });
+
+  it("lists the poor, worst first, and takes who recovers off the list", async () => {
+    const store = storeOn(server.url, { settings: settingsWith([HOUR, 24 * HOUR]), epoch: "01POOR" });
+    await store.ready(5_000);
+    store.count("mail_from:bad@example.com", { ...EMPTY_TALLY, spam: 50 }, 50);
+    store.count("mail_from:worse@example.com", { ...EMPTY_TALLY, spam: 500 }, 500);
+    const client = server.client();
+    await until(async () => (await client.zcard("warp:1:poor")) >= 2, "the list");
+    const top = (await store.top(10)).map(({ identity }) => identity);
+    assert.ok(top.indexOf("mail_from:worse@example.com") < top.indexOf("mail_from:bad@example.com"));
+    await store.set("mail_from:bad@example.com", { counts: { spam: 0, ok: 1000 } });
+    assert.equal(await client.zscore("warp:1:poor", "mail_from:bad@example.com"), null);
+    client.disconnect();
+    await store.close();
+  });
+
+  it("never makes mail wait over its budget while Redis stands still, and answers from the snapshot", async () => {
+    const fallbacks: string[] = [];
+    const store = storeOn(server.url, {
+      epoch: "01SLOW",
+      freshMs: 0,
+      telemetry: { redisFallback: (cause) => fallbacks.push(cause) },
+    });
+    await store.ready(5_000);
+    store.count("mail_from:slow@example.com", { ...EMPTY_TALLY, spam: 100 }, 100);
+    await until(() => store.pendingUpdates === 0, "the write");
+    server.signal("SIGSTOP");
+    try {
+      const waits: number[] = [];
+      for (let i = 0; i < 20; i += 1) {
+        const started = performance.now();
+        const standing = await store.standing(
+          i % 2 === 0 ? "mail_from:slow@example.com" : `mail_from:${i}@x`,
+        );
+        waits.push(performance.now() - started);
+        assert.equal(standing.source, "snapshot");
+        assert.equal(standing.tier, i % 2 === 0 ? "poor" : "neutral");
+        store.count("mail_from:slow@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+      }
+      // The timer's own lateness on a busy machine is not the store's.
+      assert.ok(Math.max(...waits) < 50 + 30, `waited ${Math.max(...waits)} ms`);
+      assert.ok(waits.filter((ms) => ms > 5).length <= 2, "waits once, then knows");
+      assert.equal(fallbacks.length, 20);
+      assert.ok(fallbacks.every((cause) => cause === "slow"));
+    } finally {
+      server.signal("SIGCONT");
+    }
+    await until(() => store.pendingUpdates === 0, "the writes that waited");
+    assert.equal((await store.show("mail_from:slow@example.com")).counts.total, 120);
+    await store.close();
+  });
+
+  it("bounds what waits while Redis is down, counts what is lost, and writes the rest later", async () => {
+    let lost = 0;
+    const ups: boolean[] = [];
+    const store = storeOn(server.url, {
+      epoch: "01DOWN",
+      maxPending: 10,
+      telemetry: { redisLostWrites: (count) => (lost += count), redisUp: (up) => ups.push(up) },
+    });
+    await store.ready(5_000);
+    await server.kill();
+    await until(() => ups.at(-1) === false, "the end of the connection");
+    for (let i = 0; i < 30; i += 1) {
+      store.count(`mail_from:down-${i % 15}@example.com`, { ...EMPTY_TALLY, ok: 1 }, 1);
+    }
+    assert.equal(lost, 10);
+    const started = performance.now();
+    const standing = await store.standing("mail_from:down-0@example.com");
+    assert.ok(performance.now() - started < 5);
+    assert.equal(standing.source, "snapshot");
+    assert.equal(standing.counts.total, 2);
+    await server.run();
+    await until(() => store.pendingUpdates === 0, "the writes that waited");
+    assert.equal((await store.show("mail_from:down-3@example.com")).counts.total, 2);
+    assert.equal((await store.show("mail_from:down-12@example.com")).known, false);
+    await store.close();
+  });
+});
+
+describe("two proxies with two workers each on one Redis", needsRedis, () => {
+  it("add up exactly, under load, with Redis killed and restarted in the middle", async () => {
+    const server = await RedisServer.start("--appendonly", "yes", "--appendfsync", "always");
+    const outcomes = 6_000;
+    const workers = ["01PROXYA", "01PROXYB"].flatMap((epoch) =>
+      [0, 1].map((worker) =>
+        fork(new URL("./reputation-worker.ts", import.meta.url), [
+          server.url,
+          epoch,
+          String(worker),
+          String(outcomes),
+          "15",
+        ]),
+      ),
+    );
+    try {
+      await Promise.all(workers.map((worker) => once(worker, "message")));
+      const results = workers.map((worker) => once(worker, "message"));
+      const client = server.client();
+      client.on("error", () => undefined);
+      const total = async () => {
+        let sum = 0;
+        for (let i = 0; i < 7; i += 1) {
+          sum += Number(
+            (await client.hget(senderKey(PREFIX, `mail_from:sender-${i}@example.com`), "n")) ?? 0,
+          );
+        }
+        return sum;
+      };
+      await until(async () => (await total()) > outcomes, "the middle of the load");
+      await server.kill();
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await server.run();
+      const reports = (await Promise.all(results)).map(
+        ([report]) => report as { lost: number; longest: number },
+      );
+      const sums = { n: 0, ok: 0, spam: 0 };
+      for (let i = 0; i < 7; i += 1) {
+        const hash = await client.hgetall(senderKey(PREFIX, `mail_from:sender-${i}@example.com`));
+        sums.n += Number(hash.n);
+        sums.ok += Number(hash["ok:0"]);
+        sums.spam += Number(hash["spam:1"]);
+      }
+      assert.deepEqual(
+        reports.map(({ lost }) => lost),
+        [0, 0, 0, 0],
+      );
+      assert.equal(sums.n, 4 * outcomes);
+      assert.ok(Math.abs(sums.ok - 4 * outcomes) < 1e-3, `${sums.ok}`);
+      assert.ok(Math.abs(sums.spam - 2 * outcomes) < 1e-3, `${sums.spam}`);
+      for (const { longest } of reports) assert.ok(longest < 50 + 150, `a read took ${longest} ms`);
+      client.disconnect();
+    } finally {
+      for (const worker of workers) worker.kill("SIGKILL");
+      await server.stop();
+    }
+  });
+});
+
+/** Names that differ enough to fall into slots of every node (CRC16 of near-equal names does not spread). */
+function clusterSender(i: number): string {
+  return `mail_from:s${i}@d${(i * 7919) % 1009}.example`;
+}
+
+describe("reputation in a Redis Cluster of three", needsRedis, () => {
+  it("adds up exactly over all nodes, and shares states and messages of the day", async () => {
+    const cluster = await RedisClusterServers.start();
+    const client = redisClient({ cluster: cluster.nodes }, "warp-test");
+    const store = new RedisReputationStore({
+      client,
+      settings: TEST_SETTINGS,
+      prefix: PREFIX,
+      budgetMs: 50,
+      epoch: "01CLUSTER",
+      worker: 0,
+      telemetry: noTelemetry,
+      now: Date.now,
+    });
+    try {
+      store.open();
+      await store.ready(10_000);
+      for (let i = 0; i < 3_000; i += 1) {
+        store.count(clusterSender(i % 60), { ...EMPTY_TALLY, ok: 1 }, 1);
+        if (i % 500 === 0) await store.standing(clusterSender(i % 60));
+      }
+      await until(() => store.pendingUpdates === 0, "the writes");
+      let total = 0;
+      for (let i = 0; i < 60; i += 1) total += (await store.show(clusterSender(i))).counts.total;
+      assert.equal(total, 3_000);
+      for (const server of cluster.servers) {
+        const node = server.client();
+        assert.ok(Number(await node.dbsize()) > 0, `node ${node.options.port} has keys`);
+        node.disconnect();
+      }
+      const ledger = new RedisIpLedger({ client, prefix: PREFIX, now: Date.now });
+      ledger.countMessages("203.0.113.10", "google.com", "20260301", 5);
+      await ledger.close();
+      assert.equal(await client.get("warp:1:w:{203.0.113.10|google.com}:20260301"), "5");
+    } finally {
+      await store.close();
+      await cluster.stop();
+    }
+  });
+});
+
+describe("source IPs shared over Redis", needsRedis, () => {
+  let server: RedisServer;
+  before(async () => {
+    server = await RedisServer.start();
+  });
+  after(() => server.stop());
+
+  it("tells the other proxy of a state, of answers, and of messages of the day", async () => {
+    const ledgers = [0, 1].map(() => {
+      const client = redisClient({ url: server.url }, "warp-test");
+      return { client, ledger: new RedisIpLedger({ client, prefix: PREFIX, now: Date.now }) };
+    });
+    await Promise.all(ledgers.map(({ client }) => client.connect()));
+    const [a, b] = ledgers as [(typeof ledgers)[0], (typeof ledgers)[0]];
+    const day = "20260301";
+    const ends = Date.now() + 60_000;
+    a.ledger.countAnswers("192.0.2.1", "google.com", { ok: 2, throttled: 3, blocked: 0 }, { mail: 12.5 });
+    a.ledger.countMessages("192.0.2.1", "google.com", day, 7);
+    const change = { ip: "192.0.2.1", provider: "google.com", from: "normal", at: Date.now() } as const;
+    a.ledger.shareState({ ...change, state: "throttled", until: ends, why: "3 in a row" });
+    await a.ledger.close();
+    const heard = Promise.withResolvers<unknown>();
+    b.ledger.listen((ip, provider, shared) => heard.resolve({ ip, provider, shared }));
+    b.ledger.refresh("192.0.2.1", "google.com", day);
+    const told = (await heard.promise) as { shared: { answers: { throttled: number }; state: string } };
+    assert.equal(told.shared.state, "throttled");
+    assert.ok(told.shared.answers.throttled > 2.9);
+    await until(() => b.ledger.messages("192.0.2.1", "google.com", day) === 7, "the messages of the day");
+    const client = server.client();
+    const ttl = await client.ttl("warp:1:i:{192.0.2.1|google.com}");
+    assert.ok(ttl > 86_400 && ttl <= 2 * 86_400);
+    assert.equal(await client.hget("warp:1:i:{192.0.2.1|google.com}", "b:mail"), "12.5");
+    client.disconnect();
+    await b.ledger.close();
+    for (const { client: own } of ledgers) own.disconnect();
+  });
+});
+
+describe("Redis with TLS and an ACL user", needsRedis, () => {
+  it("is reached by rediss:// with an authority of one's own, and told which user it is", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "warp-redis-tls-"));
+    const [cert, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
+    const made = [
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:P-256",
+      "-nodes",
+      "-days",
+      "2",
+    ];
+    const openssl = spawnSync("openssl", [...made, ...subject, "-keyout", key, "-out", cert], {
+      encoding: "utf8",
+    });
+    assert.equal(openssl.status, 0, openssl.stderr);
+    const tlsPort = await freePort();
+    const tls = ["--tls-port", String(tlsPort), "--tls-cert-file", cert, "--tls-key-file", key];
+    const server = await RedisServer.start(...tls, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no");
+    const admin = server.client();
+    await admin.call("ACL", "SETUSER", "warp", "on", ">secret", "~warp:1:*", "+@all");
+    const url = `rediss://warp:secret@127.0.0.1:${tlsPort}/0`;
+    const settings = { url, tls: { ca: cert } };
+    const store = storeOn(settings, { epoch: "01ACL" });
+    const stranger = storeOn({ url }, { epoch: "01STRANGER" });
+    try {
+      await store.ready(5_000);
+      store.count("mail_from:acl@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+      await until(() => store.pendingUpdates === 0, "the write");
+      assert.match(String(await admin.client("LIST")), /name=warp-test.*user=warp/);
+      await assert.rejects(stranger.ready(500), /Redis cannot be reached: self-signed certificate/);
+    } finally {
+      await store.close();
+      await stranger.close();
+      admin.disconnect();
+      await server.stop();
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
