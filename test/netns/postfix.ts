@@ -116,6 +116,15 @@ export class Postfix {
     this.#namespace.run("postqueue", "-c", join(this.#folder, "etc"), "-f");
   }
 
+  /** Waits until so many messages whose id begins so are in the maildir: taken from the client is not yet delivered. */
+  arrived(idPrefix: string, count: number, timeoutMs = 60_000): Promise<ReceivedMessage[]> {
+    const enough = () => {
+      const found = this.received().filter(({ id }) => id.startsWith(idPrefix));
+      return found.length >= count ? found : undefined;
+    };
+    return this.program.until(enough, `${count} messages ${idPrefix}…`, timeoutMs);
+  }
+
   /** What arrived in the maildir; Postfix keeps lines without their CR. */
   received(): ReceivedMessage[] {
     const folder = join(this.#folder, "mail", "new");

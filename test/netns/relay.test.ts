@@ -97,7 +97,7 @@ describe("mail of this host through warp", { skip }, () => {
       [],
     );
 
-    const atPostfix = destination.received().filter(({ id }) => id.startsWith("size-"));
+    const atPostfix = await destination.arrived("size-", 8);
     assert.equal(atPostfix.length, 8);
     assert.deepEqual(
       atPostfix.filter(({ claimed, found }) => claimed !== found),
@@ -146,7 +146,7 @@ describe("mail of this host through warp", { skip }, () => {
       "no connection was used twice",
     );
     assert.ok(proxy.sessions - sessionsBefore < 20);
-    const arrived = destination.received().filter(({ id }) => id.startsWith("reuse-"));
+    const arrived = await destination.arrived("reuse-", 20);
     assert.equal(new Set(arrived.map(({ id }) => id)).size, 20);
     assert.equal(arrived.length, 20);
     assert.deepEqual(
