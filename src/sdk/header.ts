@@ -19,6 +19,8 @@ export interface HeaderSection {
   readonly bodyStart: number;
   /** Lines that are neither a field nor the continuation of one. */
   readonly malformedLines: number;
+  /** There was more than could be read ahead (`message.header()`): fields may be missing at the end. */
+  readonly truncated: boolean;
   /** The value of the topmost field of that name, in any case; undefined where there is none. */
   get(name: string): string | undefined;
   /** The values of all fields of that name, topmost first. */
@@ -58,6 +60,7 @@ export function parseHeader(message: Uint8Array): HeaderSection {
     fields,
     bodyStart,
     malformedLines,
+    truncated: false,
     get: (name) => fields.find((field) => sameName(field.name, name))?.value,
     all: (name) => fields.filter((field) => sameName(field.name, name)).map((field) => field.value),
   };

@@ -5,7 +5,7 @@
  */
 import { endOfHeader, type HeaderSection, parseHeader } from "./header.ts";
 
-/** More is no header section. */
+/** More than that is not read ahead. */
 const MAX_HEADER_OCTETS = 1024 * 1024;
 /** What `bytes()` takes into memory unless told otherwise. */
 export const DEFAULT_MAX_MESSAGE_OCTETS = 64 * 1024 * 1024;
@@ -47,22 +47,23 @@ export class HookMessage implements AsyncIterable<Buffer> {
     return Buffer.concat(chunks, octets);
   }
 
-  /** The header section; reads no further than needed. The message can still be read from its beginning. */
+  /**
+   * The header section; reads no further than needed. The message can still be read from its beginning. Of a section of more
+   * than 1 MiB only the first is given, and marked `truncated`.
+   */
   async header(): Promise<HeaderSection> {
     if (this.#taken) throw new Error("header() comes before the message is read, or not at all");
     let octets = Buffer.concat(this.#ahead);
     let end = endOfHeader(octets);
-    while (end === -1) {
-      if (octets.length > MAX_HEADER_OCTETS)
-        throw new RangeError(`the header section has more than ${MAX_HEADER_OCTETS} octets`);
+    while (end === -1 && octets.length < MAX_HEADER_OCTETS) {
       const chunk = await this.#next();
-      if (chunk === undefined) break;
+      if (chunk === undefined) return parseHeader(octets);
       this.#ahead.push(chunk);
       const before = octets.length;
       octets = Buffer.concat([octets, chunk]);
       end = endOfHeader(octets, before);
     }
-    return parseHeader(end === -1 ? octets : octets.subarray(0, end));
+    return end === -1 ? { ...parseHeader(octets), truncated: true } : parseHeader(octets.subarray(0, end));
   }
 
   #take(): void {
