@@ -3,7 +3,7 @@
  * record lock on a file in it, taken through SQLite, which is the one way to such a lock that Node brings along. It holds
  * across containers that share the directory, where process ids mean nothing.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
@@ -12,7 +12,8 @@ export const LOCK_FILE = "lock";
 /** Undefined: another process has it. The result gives it back. Throws where the file cannot be made. */
 export function lockDirectory(directory: string): (() => void) | undefined {
   const path = join(directory, LOCK_FILE);
-  closeSync(openSync(path, "a", 0o600));
+  // Never opened again where it is there: closing any descriptor of it would end the lock that this process may hold.
+  if (!existsSync(path)) closeSync(openSync(path, "wx", 0o600));
   const database = new DatabaseSync(path, { timeout: 0 });
   try {
     database.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");

@@ -164,6 +164,7 @@ class Writer implements HoldWriter {
     const taken = file.append(chunk);
     if (taken === true) return true;
     return taken.catch((error: unknown) => {
+      if (this.state !== "open") throw new HoldFull("the message was given up");
       this.abort();
       throw this.store.full(`cannot write to the spool in ${this.store.spool}`, error);
     });

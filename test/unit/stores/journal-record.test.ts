@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Block } from "../../../src/hooks/block.ts";
+import { HEADER_OCTETS, recordHeader, wholeRecords } from "../../../src/stores/journal-record.ts";
+
+const block = fc.record(
+  {
+    octets: fc.uint8Array({ maxLength: 60 }).map((octets) => Buffer.from(octets)),
+    firstSequence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+    count: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  },
+  { noNullPrototype: true },
+);
+const file = (blocks: readonly Block[]) =>
+  Buffer.concat(blocks.flatMap((each) => [recordHeader(each), each.octets]));
+
+test("records come back as they were written", () => {
+  fc.assert(
+    fc.property(fc.array(block), (blocks) => {
+      const octets = file(blocks);
+      assert.deepEqual(wholeRecords(octets), { blocks, end: octets.length });
+    }),
+  );
+});
+
+test("a file cut at any octet gives a prefix of its records, and where it ends", () => {
+  fc.assert(
+    fc.property(fc.array(block, { maxLength: 4 }), (blocks) => {
+      const octets = file(blocks);
+      for (let length = 0; length <= octets.length; length++) {
+        const { blocks: found, end } = wholeRecords(octets.subarray(0, length));
+        assert.deepEqual(found, blocks.slice(0, found.length));
+        assert.equal(end, file(found).length);
+        const next = blocks[found.length];
+        if (next !== undefined) assert.ok(length < end + HEADER_OCTETS + next.octets.length);
+      }
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test("a changed octet anywhere ends the records before it", () => {
+  fc.assert(
+    fc.property(
+      fc.array(block, { minLength: 1, maxLength: 4 }),
+      fc.nat(),
+      fc.integer({ min: 1, max: 255 }),
+      (blocks, at, flip) => {
+        const octets = file(blocks);
+        const index = at % octets.length;
+        octets[index] = (octets[index] as number) ^ flip;
+        const { blocks: found, end } = wholeRecords(octets);
+        assert.ok(end <= index);
+        assert.deepEqual(found, blocks.slice(0, found.length));
+      },
+    ),
+  );
+});
+
+test("zeros behind the records (a file that was extended and not written) are none", () => {
+  const one = { octets: Buffer.from("x"), firstSequence: 1, count: 1 };
+  const octets = file([one]);
+  assert.deepEqual(wholeRecords(Buffer.concat([octets, Buffer.alloc(4096)])), {
+    blocks: [one],
+    end: octets.length,
+  });
+});
