@@ -16,8 +16,8 @@ import { Warp } from "./warp.ts";
 
 const skip = labUnavailable("postfix", "swaks", "smtp-source", "smtp-sink", "openssl");
 const nobody = 65534;
-/** smtp-source's messages in the load test; 20,000 by hand, fewer where every minute counts. */
-const loadMessages = Number(process.env.WARP_LOAD_MESSAGES ?? 3000);
+/** smtp-source's messages in the load test. */
+const loadMessages = Number(process.env.WARP_LOAD_MESSAGES ?? 20_000);
 
 let lab: Lab;
 let host: Namespace;
