@@ -792,7 +792,8 @@ func (*Event_Gap) isEvent_Kind() {}
 func (*Event_Notice) isEvent_Kind() {}
 
 // Events that this observer does not get: they had to be dropped, since the queue or the journal was full or damaged.
-// The sequences `first_sequence` to `first_sequence + count - 1` are missing; the Gap has a sequence of its own.
+// The sequences `first_sequence` to `first_sequence + count - 1` are gone, kinds that this hook would not have been sent
+// included. The Gap's own sequence is the last of them: acknowledging it settles the matter.
 type Gap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FirstSequence uint64                 `protobuf:"varint,1,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`

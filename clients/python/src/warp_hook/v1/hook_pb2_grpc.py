@@ -121,8 +121,9 @@ class HookServiceServicer:
     def Observe(self, request_iterator, context):
         """Tells an observer what happened, in order, and hears from it what it has stored.
 
-        1. warp opens the stream and sends batches of events: at most 512 events, at most 1 MiB. Sequences grow by one from
-        event to event; where a sequence is missing, a Gap says how many.
+        1. warp opens the stream and sends batches of events: at most 512 events, at most 1 MiB. Sequences grow from event to
+        event. Those that are skipped belong to kinds that this hook is not sent, and mean nothing; what was lost is
+        announced by a Gap in its place.
         2. The server stores a batch, then answers with the highest sequence that it has *stored* (on disk, committed: what
         survives its own crash, as far as it promises that). An acknowledgement covers everything up to it; it may come
         for each batch, or for several at once, in any rhythm.

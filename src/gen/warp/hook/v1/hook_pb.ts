@@ -289,7 +289,8 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
 
 /**
  * Events that this observer does not get: they had to be dropped, since the queue or the journal was full or damaged.
- * The sequences `first_sequence` to `first_sequence + count - 1` are missing; the Gap has a sequence of its own.
+ * The sequences `first_sequence` to `first_sequence + count - 1` are gone, kinds that this hook would not have been sent
+ * included. The Gap's own sequence is the last of them: acknowledging it settles the matter.
  *
  * @generated from message warp.hook.v1.Gap
  */
@@ -2003,8 +2004,9 @@ export const HookService: GenService<{
   /**
    * Tells an observer what happened, in order, and hears from it what it has stored.
    *
-   *   1. warp opens the stream and sends batches of events: at most 512 events, at most 1 MiB. Sequences grow by one from
-   *      event to event; where a sequence is missing, a Gap says how many.
+   *   1. warp opens the stream and sends batches of events: at most 512 events, at most 1 MiB. Sequences grow from event to
+   *      event. Those that are skipped belong to kinds that this hook is not sent, and mean nothing; what was lost is
+   *      announced by a Gap in its place.
    *   2. The server stores a batch, then answers with the highest sequence that it has *stored* (on disk, committed: what
    *      survives its own crash, as far as it promises that). An acknowledgement covers everything up to it; it may come
    *      for each batch, or for several at once, in any rhythm.
