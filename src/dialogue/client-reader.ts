@@ -107,7 +107,8 @@ export class ClientReader {
         if (i + 1 === buffer.length) {
           if (this.swallowing) this.start = i;
           this.scanned = i;
-          return this.tooLong() ? this.refuseLine(TOO_LONG, buffer.length) : undefined;
+          // The CR stays: with an LF behind it, it ends the line that is swallowed.
+          return this.tooLong() ? this.refuseLine(TOO_LONG, i) : undefined;
         }
         if (buffer[i + 1] === LF) {
           const line = buffer.subarray(this.start, i);

@@ -2,10 +2,12 @@
  * Brings legs about: dials from the decided source IP, and introduces warp (EHLO, STARTTLS, EHLO again, RFC 3207) as the
  * policy of the destination asks. What a leg's trouble means for the client is the session's to say.
  */
+
 import { checkServerIdentity } from "node:tls";
 import type { Candidate, Decision } from "../egress/contract.ts";
 import type { LegOrigin } from "../egress/fit.ts";
 import { judgeTls, type TlsRequirement } from "../egress/tls-policy.ts";
+import { endpointText } from "../events/endpoint.ts";
 import type { Direction, Endpoint, TlsFacts } from "../events/events.ts";
 import type { LegReason, LegResult } from "../events/telemetry.ts";
 import { DialError, type DialErrorKind } from "../net/dial.ts";
@@ -77,7 +79,7 @@ export class LegMaker {
   /** Connects from the first usable candidate. Rejects with DialFailed. */
   async dial(decision: Decision, reason: LegReason, signal: AbortSignal): Promise<Leg> {
     const { env, destination, recorder } = this.context;
-    recorder.note("connecting", `connecting to ${destination.ip}:${destination.port}`);
+    recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
     const deadline = env.clock.now() + env.settings.timeouts.dialMs;
     let last = new DialFailed("no_source_ip", "no usable source IP");
     for (const candidate of this.candidates(decision)) {
@@ -154,7 +156,9 @@ export class LegMaker {
         released();
       },
     });
-    recorder.note("connected", `connected to ${destination.ip}:${destination.port}`, { leg: leg.number });
+    recorder.note("connected", `connected to ${endpointText(destination.ip, destination.port)}`, {
+      leg: leg.number,
+    });
     return leg;
   }
 

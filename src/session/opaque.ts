@@ -3,6 +3,7 @@
  * only. Half-close and reset pass as they come; a silent connection ends after the idle time.
  */
 
+import { endpointText } from "../events/endpoint.ts";
 import type { Endpoint } from "../events/events.ts";
 import { DialError } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
@@ -45,7 +46,10 @@ export class OpaqueSession {
   async run(): Promise<void> {
     const { env, client, destination } = this;
     env.telemetry.sessionOpened();
-    this.recorder.note("connected_from", `connected from ${client.remote.ip}:${client.remote.port}`);
+    this.recorder.note(
+      "connected_from",
+      `connected from ${endpointText(client.remote.ip, client.remote.port)}`,
+    );
     client.pause();
     client.handler = { ...NOTHING, closed: () => this.finish("client", true) };
     const decision = await env.router.atConnect({ client: client.remote, destination });
@@ -73,9 +77,13 @@ export class OpaqueSession {
 
   private pipe(server: Transport): void {
     this.connected = true;
-    this.recorder.note("connected", `connected to ${this.destination.ip}:${this.destination.port}`, {
-      leg: 1,
-    });
+    this.recorder.note(
+      "connected",
+      `connected to ${endpointText(this.destination.ip, this.destination.port)}`,
+      {
+        leg: 1,
+      },
+    );
     this.deadline.set(this.env.settings.timeouts.idleMs);
     this.join(this.client, server, "client", (octets) => {
       this.octetsIn += octets;

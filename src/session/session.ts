@@ -9,6 +9,7 @@
 
 import { type ClientEvent, ClientReader } from "../dialogue/client-reader.ts";
 import type { Decision } from "../egress/contract.ts";
+import { endpointText } from "../events/endpoint.ts";
 import type {
   AddressFacts,
   Endpoint,
@@ -135,7 +136,10 @@ export class Session implements SessionCore, LegOwner {
   async run(): Promise<void> {
     const { client, env } = this;
     env.telemetry.sessionOpened();
-    this.recorder.note("connected_from", `connected from ${client.remote.ip}:${client.remote.port}`);
+    this.recorder.note(
+      "connected_from",
+      `connected from ${endpointText(client.remote.ip, client.remote.port)}`,
+    );
     try {
       const facts = { client: client.remote, destination: this.destination };
       this.decision = await env.router.atConnect(facts);
@@ -582,7 +586,7 @@ export class Session implements SessionCore, LegOwner {
     return {
       conn: this.id,
       client: this.client.remote.ip,
-      dest: `${this.destination.ip}:${this.destination.port}`,
+      dest: `${endpointText(this.destination.ip, this.destination.port)}`,
     };
   }
 

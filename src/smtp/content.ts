@@ -180,17 +180,19 @@ export class DotUnstuffer {
   private atLineStart = true;
   private afterCr = false;
   private dot = false;
+  private ended = false;
 
   /** The message's octets of `wire`; views where nothing changed. */
   read(wire: Buffer): Buffer[] {
     const out: Buffer[] = [];
+    if (this.ended) return out;
     let from = 0;
     for (let i = 0; i < wire.length; i++) {
       const c = wire[i] as number;
       if (this.dot) {
         // A line's first dot was dropped. Only the terminator goes on with CR LF there.
         if (c === CR) {
-          if (i > from) out.push(wire.subarray(from, i));
+          this.ended = true;
           return out;
         }
         this.dot = false;

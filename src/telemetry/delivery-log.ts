@@ -2,6 +2,7 @@
  * The line that a postmaster greps: one per recipient and final answer, at level info, made from AfterTransaction.
  * A recipient who got no answer (the client left, or the destination said nothing) has a line without `reply`.
  */
+import { endpointText } from "../events/endpoint.ts";
 import type {
   AfterTransaction,
   EventKind,
@@ -101,8 +102,4 @@ function tlsText(tls: TlsFacts | undefined): string {
 function replyText(text: Buffer): string {
   const line = escapeOctets(text).replaceAll("\\r\\n", " ");
   return line.length > LONGEST_REPLY ? `${line.slice(0, LONGEST_REPLY)}…` : line;
-}
-
-export function endpointText(ip: string, port: number): string {
-  return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
 }

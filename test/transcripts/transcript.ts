@@ -41,7 +41,7 @@ export function parseTranscript(text: string): Transcript {
     const match = /^(C!|S!|T\+|[CScs]:) ?(.*)$/.exec(raw);
     if (match === null) throw new Error(`line ${index + 1}: ${raw}`);
     const kind = (match[1] as string).replace(":", "") as Step["kind"];
-    const octets = kind.length === 1 ? unescape(match[2] as string) : Buffer.from(match[2] as string);
+    const octets = kind.length === 1 ? octetsOf(match[2] as string) : Buffer.from(match[2] as string);
     const last = steps.at(-1);
     if (joined && last?.kind === kind && kind.length === 1) {
       steps[steps.length - 1] = { ...last, octets: Buffer.concat([last.octets, octets]) };
@@ -51,7 +51,7 @@ export function parseTranscript(text: string): Transcript {
   return { steps, settings };
 }
 
-function unescape(text: string): Buffer {
+function octetsOf(text: string): Buffer {
   const cut = text.endsWith("\\") && !text.endsWith("\\\\");
   const body = cut ? text.slice(0, -1) : text;
   const octets = body.replace(/\\(r|n|0|\\|x[0-9a-fA-F]{2})/g, (_all, code: string) => {

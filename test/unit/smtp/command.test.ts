@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseBdat, parseCommand, redactAuth } from "../../../src/smtp/command.ts";
+
+const CASES: readonly [line: string, verb: string, word: string, argument: string][] = [
+  ["EHLO host", "EHLO", "EHLO", "host"],
+  ["ehlo  host ", "EHLO", "EHLO", "host "],
+  ["MAIL FROM:<a@b>", "MAIL", "MAIL", "FROM:<a@b>"],
+  ["SOML FROM:<a@b>", "MAIL", "SOML", "FROM:<a@b>"],
+  ["X-EXPS NTLM abc", "AUTH", "X-EXPS", "NTLM abc"],
+  ["XCLIENT NAME=x", "OTHER", "XCLIENT", "NAME=x"],
+  ["", "OTHER", "", ""],
+  ["  NOOP", "NOOP", "NOOP", ""],
+  ["\tDATA", "DATA", "DATA", ""],
+];
+for (const [line, verb, word, argument] of CASES) {
+  test(`reads ${JSON.stringify(line)}`, () => {
+    const command = parseCommand(Buffer.from(line));
+    assert.deepEqual([command.verb, command.word, command.argument.toString()], [verb, word, argument]);
+    assert.equal(command.line.toString(), line);
+  });
+}
+
+test("a chunk's size is read exactly, or not at all", () => {
+  assert.deepEqual(parseBdat(Buffer.from("10")), { octets: 10, last: false });
+  assert.deepEqual(parseBdat(Buffer.from("0 last")), { octets: 0, last: true });
+  for (const wrong of [
+    "",
+    "-1",
+    "+1",
+    "0x10",
+    "1e3",
+    "10 LASTX",
+    "10LAST",
+    "9".repeat(16),
+    "1.5",
+    "10 LAST x",
+  ]) {
+    assert.equal(parseBdat(Buffer.from(wrong)), undefined, wrong);
+  }
+});
+
+test("an AUTH command is shown with its mechanism alone", () => {
+  assert.equal(
+    redactAuth(parseCommand(Buffer.from("AUTH PLAIN AGEAYg=="))).toString(),
+    "AUTH PLAIN [redacted]",
+  );
+  assert.equal(redactAuth(parseCommand(Buffer.from("AUTH LOGIN"))).toString(), "AUTH LOGIN");
+});
