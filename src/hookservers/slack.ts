@@ -35,6 +35,8 @@ interface Message {
 const maxTextCharacters = 3500;
 const betweenPostsMs = 1000;
 const callTimeoutMs = 10_000;
+/** How long the start waits for Slack. ms. */
+const askMs = 3000;
 const maxAttempts = 5;
 const flushMs = 3000;
 /** Answers to auth.test that no waiting mends. */
@@ -65,18 +67,16 @@ export class SlackSink implements Sink {
     if (token === "") throw new SettingError("missing SLACK_TOKEN, please set `SLACK_TOKEN`");
     const channel = settings.channel || context.env.SLACK_CHANNEL || "";
     if (channel === "") throw new SettingError("missing SLACK_CHANNEL, please set `SLACK_CHANNEL`");
-    const sink = new SlackSink(settings, context, token, channel);
     try {
-      await sink.#client.auth.test();
+      await clientOf(token, settings.url, askMs).auth.test();
     } catch (error) {
       if (error instanceof WebAPIPlatformError && hopeless.includes(error.data.error)) {
-        await sink.close();
         throw new SettingError(`slack.token: Slack says ${error.data.error}`);
       }
       // Slack may be away now and here later.
       context.log(`slack: cannot be asked about the token yet: ${(error as Error).message}`);
     }
-    return sink;
+    return new SlackSink(settings, context, token, channel);
   }
 
   private constructor(settings: SlackSettings, context: SinkContext, token: string, channel: string) {
@@ -86,14 +86,7 @@ export class SlackSink implements Sink {
     this.#digestMs = settings.digestMs ?? 60_000;
     this.#digest = new Digest({ ...defaultThresholds, ...settings.thresholds });
     this.#nextDigestMs = context.now() + this.#digestMs;
-    this.#client = new WebClient(token, {
-      ...(settings.url !== undefined && { slackApiUrl: slash(settings.url) }),
-      logLevel: LogLevel.ERROR,
-      timeout: callTimeoutMs,
-      // Waiting and trying again is ours, with the queue in view.
-      retryConfig: { retries: 0 },
-      rejectRateLimitedCalls: true,
-    });
+    this.#client = clientOf(token, settings.url, callTimeoutMs);
     this.#timer = setInterval(() => this.#wake(), Math.min(this.#digestMs, 1000));
     this.#timer.unref();
   }
@@ -228,6 +221,13 @@ export class SlackSink implements Sink {
   }
 }
 
-function slash(url: string): string {
-  return url.endsWith("/") ? url : `${url}/`;
+function clientOf(token: string, url: string | undefined, timeout: number): WebClient {
+  return new WebClient(token, {
+    ...(url !== undefined && { slackApiUrl: url.endsWith("/") ? url : `${url}/` }),
+    logLevel: LogLevel.ERROR,
+    timeout,
+    // Waiting and trying again is ours, with the queue in view.
+    retryConfig: { retries: 0 },
+    rejectRateLimitedCalls: true,
+  });
 }
