@@ -1,10 +1,11 @@
-// The N-API face of sockets.h. It checks types, and turns a failure into an Error with the properties `errno` (negative,
+// The N-API face of sockets.h and local.h. It checks types, and turns a failure into an Error with the properties `errno` (negative,
 // as Node's own system errors have it) and `syscall`; src/net/native.ts adds `code` and the TypeScript types.
 #include <napi.h>
 
 #include <cstring>
 #include <string>
 
+#include "local.h"
 #include "sockets.h"
 
 namespace {
@@ -118,11 +119,130 @@ Napi::Value CloseFd(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// --------------------------------------------------------------------------------- between processes of this host
+
+Napi::Value ConnectLocal(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsNumber()) {
+    return ThrowType(env, "name must be a string, timeoutMs a number");
+  }
+  int fd = -1;
+  const Failure failure = warp::ConnectLocal(info[0].As<Napi::String>().Utf8Value(),
+                                             info[1].As<Napi::Number>().Int32Value(), &fd);
+  if (failure.error != 0) return Throw(env, failure);
+  return Napi::Number::New(env, fd);
+}
+
+Napi::Value ReceiveParcel(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return env.Undefined();
+  warp::Parcel parcel;
+  const Failure failure = warp::ReceiveParcel(fd, &parcel);
+  if (failure.error != 0) return Throw(env, failure);
+  Napi::Array fds = Napi::Array::New(env, parcel.fds.size());
+  for (uint32_t i = 0; i < parcel.fds.size(); i++) fds.Set(i, Napi::Number::New(env, parcel.fds[i]));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("text", Napi::String::New(env, parcel.text));
+  result.Set("fds", fds);
+  return result;
+}
+
+Napi::Value SendParcel(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return env.Undefined();
+  if (info.Length() < 3 || !info[1].IsString() || !info[2].IsArray()) {
+    return ThrowType(env, "text must be a string, fds an array");
+  }
+  warp::Parcel parcel;
+  parcel.text = info[1].As<Napi::String>().Utf8Value();
+  const Napi::Array fds = info[2].As<Napi::Array>();
+  for (uint32_t i = 0; i < fds.Length(); i++) {
+    const Napi::Value value = fds.Get(i);
+    if (!value.IsNumber()) return ThrowType(env, "fds must be numbers");
+    parcel.fds.push_back(value.As<Napi::Number>().Int32Value());
+  }
+  const Failure failure = warp::SendParcel(fd, parcel);
+  if (failure.error != 0) return Throw(env, failure);
+  return env.Undefined();
+}
+
+Napi::Value PeerUser(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  uint32_t uid = 0;
+  const Failure failure = warp::PeerUser(fd, &uid);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  return Napi::Number::New(info.Env(), uid);
+}
+
+Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsString()) {
+    return ThrowType(env, "path and text must be strings");
+  }
+  const Failure failure =
+      warp::SendDatagram(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
+  if (failure.error != 0) return Throw(env, failure);
+  return env.Undefined();
+}
+
+Napi::Value DuplicateFd(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  int copy = -1;
+  const Failure failure = warp::DuplicateFd(fd, &copy);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  return Napi::Number::New(info.Env(), copy);
+}
+
+Napi::Value ListeningAddress(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  Endpoint endpoint;
+  const Failure failure = warp::ListeningAddress(fd, &endpoint);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("ip", endpoint.ip);
+  result.Set("port", Napi::Number::New(info.Env(), endpoint.port));
+  return result;
+}
+
+Napi::Value CreateSharedMemory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int64_t octets = info.Length() > 0 && info[0].IsNumber() ? info[0].As<Napi::Number>().Int64Value() : 0;
+  if (octets <= 0) return ThrowType(env, "octets must be a positive number");
+  int fd = -1;
+  const Failure failure = warp::CreateSharedMemory(static_cast<size_t>(octets), &fd);
+  if (failure.error != 0) return Throw(env, failure);
+  return Napi::Number::New(env, fd);
+}
+
+Napi::Value MapSharedMemory(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  void* address = nullptr;
+  size_t octets = 0;
+  const Failure failure = warp::MapSharedMemory(fd, &address, &octets);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  return Napi::ArrayBuffer::New(info.Env(), address, octets);
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("originalDestination", Napi::Function::New(env, OriginalDestination, "originalDestination"));
   exports.Set("createSocket", Napi::Function::New(env, CreateSocket, "createSocket"));
   exports.Set("createListener", Napi::Function::New(env, CreateListener, "createListener"));
   exports.Set("closeFd", Napi::Function::New(env, CloseFd, "closeFd"));
+  exports.Set("connectLocal", Napi::Function::New(env, ConnectLocal, "connectLocal"));
+  exports.Set("receiveParcel", Napi::Function::New(env, ReceiveParcel, "receiveParcel"));
+  exports.Set("sendParcel", Napi::Function::New(env, SendParcel, "sendParcel"));
+  exports.Set("peerUser", Napi::Function::New(env, PeerUser, "peerUser"));
+  exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram, "sendDatagram"));
+  exports.Set("duplicateFd", Napi::Function::New(env, DuplicateFd, "duplicateFd"));
+  exports.Set("listeningAddress", Napi::Function::New(env, ListeningAddress, "listeningAddress"));
+  exports.Set("createSharedMemory", Napi::Function::New(env, CreateSharedMemory, "createSharedMemory"));
+  exports.Set("mapSharedMemory", Napi::Function::New(env, MapSharedMemory, "mapSharedMemory"));
   return exports;
 }
 

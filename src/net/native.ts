@@ -1,6 +1,7 @@
 /**
  * The native addon: what `node:net` cannot do with a socket. Original destinations of redirected connections, sockets
- * with SO_MARK or a bound source address before connect, listeners with SO_REUSEPORT or IP_TRANSPARENT.
+ * with SO_MARK or a bound source address before connect, listeners with SO_REUSEPORT or IP_TRANSPARENT; and what goes
+ * between processes: descriptors over Unix sockets, datagrams to the service manager, shared memory.
  *
  * Loading never throws: where the addon is missing (another platform, no compiler at installation) `native.unavailable`
  * says why, and each function throws that text. `fixed` mode needs none of it.
@@ -52,6 +53,12 @@ export interface NativeListenerOptions {
   readonly backlog?: number | undefined;
 }
 
+/** One message between processes, with descriptors (SCM_RIGHTS). */
+export interface Parcel {
+  readonly text: string;
+  readonly fds: readonly number[];
+}
+
 /** Every function throws a NativeError when the kernel refuses, and a TypeError for arguments of a wrong type. */
 export interface Native {
   /** Undefined where the addon is loaded, else one plain sentence that says why not. */
@@ -67,6 +74,28 @@ export interface Native {
   createListener(options: NativeListenerOptions): number;
   /** For error paths, before the fd was handed to a net.Socket or net.Server. */
   closeFd(fd: number): void;
+
+  /**
+   * Connects to the abstract Unix socket `name` (without its leading NUL); gives its fd, which blocks for at most
+   * `timeoutMs`. ECONNREFUSED: nobody listens there; EPERM: neither this user nor root does.
+   */
+  connectLocal(name: string, timeoutMs: number): number;
+  /** Waits for one parcel on such an fd; an empty text: the peer is gone. The descriptors belong to the caller. */
+  receiveParcel(fd: number): Parcel;
+  /** Sends one parcel; `fds` stay the caller's. */
+  sendParcel(fd: number, text: string, fds: readonly number[]): void;
+  /** The user id at the other end of a connected Unix socket. */
+  peerUser(fd: number): number;
+  /** A datagram to a Unix socket; a path that begins with "@" is abstract. */
+  sendDatagram(path: string, text: string): void;
+  /** A second fd of the same socket. */
+  duplicateFd(fd: number): number;
+  /** Where a listening TCP socket listens; throws for any other fd. */
+  listeningAddress(fd: number): NativeEndpoint;
+  /** Memory of zeroes that children may inherit; gives its fd. */
+  createSharedMemory(octets: number): number;
+  /** That memory, for as long as the process lives. Use Atomics on it. */
+  mapSharedMemory(fd: number): ArrayBuffer;
 }
 
 export const native: Native = load();
@@ -97,6 +126,15 @@ function missing(unavailable: string): Native {
     createSocket: refuse,
     createListener: refuse,
     closeFd: refuse,
+    connectLocal: refuse,
+    receiveParcel: refuse,
+    sendParcel: refuse,
+    peerUser: refuse,
+    sendDatagram: refuse,
+    duplicateFd: refuse,
+    listeningAddress: refuse,
+    createSharedMemory: refuse,
+    mapSharedMemory: refuse,
   };
 }
 
@@ -120,5 +158,14 @@ function withErrorNames(addon: Addon): Native {
     createSocket: (family, options) => named(() => addon.createSocket(family, options)),
     createListener: (options) => named(() => addon.createListener(options)),
     closeFd: (fd) => named(() => addon.closeFd(fd)),
+    connectLocal: (name, timeoutMs) => named(() => addon.connectLocal(name, timeoutMs)),
+    receiveParcel: (fd) => named(() => addon.receiveParcel(fd)),
+    sendParcel: (fd, text, fds) => named(() => addon.sendParcel(fd, text, fds)),
+    peerUser: (fd) => named(() => addon.peerUser(fd)),
+    sendDatagram: (path, text) => named(() => addon.sendDatagram(path, text)),
+    duplicateFd: (fd) => named(() => addon.duplicateFd(fd)),
+    listeningAddress: (fd) => named(() => addon.listeningAddress(fd)),
+    createSharedMemory: (octets) => named(() => addon.createSharedMemory(octets)),
+    mapSharedMemory: (fd) => named(() => addon.mapSharedMemory(fd)),
   };
 }
