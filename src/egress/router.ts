@@ -150,20 +150,18 @@ export class EgressRouter implements Router {
   }
 
   unusable(ip: string, cause: "not_local" | "no_port"): void {
+    if (cause !== "not_local") return;
     const now = this.#parts.now();
-    if (cause === "not_local") {
-      if (this.ips.isLocal(ip, now)) {
-        const fields = { source_ip: ip };
-        this.#parts.telemetry.log(
-          "warn",
-          "source_ip_not_local",
-          `${ip} is not an address of this host`,
-          fields,
-        );
-      }
-      this.ips.notLocal(ip, now);
+    if (this.ips.isLocal(ip, now)) {
+      const fields = { source_ip: ip };
+      this.#parts.telemetry.log(
+        "warn",
+        "source_ip_not_local",
+        `${ip} is not an address of this host`,
+        fields,
+      );
     }
-    this.#parts.telemetry.sourceIpUnusable(ip, cause);
+    this.ips.notLocal(ip, now);
   }
 
   legOpened(ip: string | undefined, destinationIp: string): void {
@@ -193,11 +191,12 @@ export class EgressRouter implements Router {
   provider(destinationIp: string, greeting?: Buffer, certificateNames?: readonly string[]): string {
     const known = this.#providers.get(destinationIp);
     if (greeting === undefined && certificateNames === undefined) return known ?? providerOf(destinationIp);
-    const named = providerOf(destinationIp, greeting, certificateNames);
-    // Once a name is known a connection without one (a bare "421") doesn't take it away.
-    if (known !== undefined && named.includes("/")) return known;
-    this.#providers.set(destinationIp, named);
-    return named;
+    // The greeting's name first; once a name is known, a connection without one (a bare "421") doesn't take it away.
+    const name = providerOf(destinationIp, greeting, greeting === undefined ? certificateNames : undefined);
+    if (known !== undefined && (greeting === undefined || isNetwork(name))) return known;
+    if (isNetwork(name) && certificateNames === undefined) return name;
+    this.#providers.set(destinationIp, name);
+    return name;
   }
 
   /** What the rules look at when nothing but the connection is known. */
@@ -402,7 +401,6 @@ export class EgressRouter implements Router {
     const ends = until === 0 ? "" : new Date(until).toISOString();
     const text = `${ip} towards ${provider}: ${from} → ${state}${ends === "" ? "" : ` until ${ends}`} (${why})`;
     const fields = { source_ip: ip, provider, from, state, until: ends, why };
-    telemetry.log(state === "normal" ? "info" : "warn", "ip_state", text, fields);
     notify({ kind: "notice", at, connectionId: "", code: "ip_state", text, fields });
   }
 
@@ -466,6 +464,10 @@ export interface Explanation {
 
 function refuses({ action }: Rule): boolean {
   return action.kind === "reject" || action.kind === "defer";
+}
+
+function isNetwork(provider: string): boolean {
+  return provider.includes("/");
 }
 
 const SYSTEM_CHOICE: Candidate = { ip: undefined, ehlo: undefined };

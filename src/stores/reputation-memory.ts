@@ -17,7 +17,7 @@ import type {
 } from "../reputation/store.ts";
 import { NEUTRAL } from "../reputation/tiers.ts";
 import { DayMessages } from "./ip-messages.ts";
-import { type Correction, type SavedState, StateFile } from "./state-file.ts";
+import { type SavedState, StateFile } from "./state-file.ts";
 
 export interface MemoryStoreOptions {
   readonly settings: ReputationSettings;
@@ -53,11 +53,17 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
     this.#file = options.stateFile === undefined ? undefined : new StateFile(options.stateFile);
   }
 
-  /** Reads the state file, where one is named, and begins to keep it. Rejects where it can't be read. */
-  async open(): Promise<void> {
-    if (this.#file === undefined) return;
-    const saved = await this.#file.read();
+  /** Reads the state file, where one is named. Gives when it was written (ms). Rejects where it can't be read. */
+  async load(): Promise<number | undefined> {
+    const saved = await this.#file?.read();
     if (saved !== undefined) this.#restore(saved);
+    return saved?.savedAt;
+  }
+
+  /** Reads the state file and begins to keep it. */
+  async open(): Promise<void> {
+    await this.load();
+    if (this.#file === undefined) return;
     this.#every(this.#options.saveEveryMs ?? SAVE_EVERY_MS, () => this.save());
     this.#every(CORRECTIONS_EVERY_MS, () => this.applyCorrections());
   }
@@ -155,11 +161,6 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
     await this.save();
-  }
-
-  /** For the command line, which may only leave a note where a proxy holds the file. */
-  static async correct(path: string, correction: Correction): Promise<void> {
-    await new StateFile(path).leaveCorrection(correction);
   }
 
   #every(ms: number, work: () => Promise<void>): void {

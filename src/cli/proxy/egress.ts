@@ -1,7 +1,7 @@
 /** The choice of the source IP as the configuration has it: router, reputation store, ledger of IPs. */
 import type { Config } from "../../config/schema.ts";
 import type { SelectRoute } from "../../egress/contract.ts";
-import { EgressRouter } from "../../egress/router.ts";
+import { EgressRouter, type RouterSettings } from "../../egress/router.ts";
 import type { Notice } from "../../events/events.ts";
 import type { Telemetry } from "../../events/telemetry.ts";
 import { DEFAULT_PRIOR, DEFAULT_STRENGTH, DEFAULT_WEIGHTS } from "../../reputation/score.ts";
@@ -24,7 +24,7 @@ export interface EgressDependencies {
 
 export interface Egress {
   readonly router: EgressRouter;
-  /** Takes over what a reload may change: pools and rules. */
+  /** Takes over what a reload may change: pools, rules, tiers. */
   configure(config: Config): void;
   close(): Promise<void>;
 }
@@ -42,12 +42,15 @@ export async function createEgress(config: Config, dependencies: EgressDependenc
   });
   return {
     router,
-    configure: (next) => router.configure(routerSettings(next)),
+    configure: (next) => {
+      router.configure(routerSettings(next));
+      stores.store.configure(reputationSettings(next));
+    },
     close: () => stores.close(),
   };
 }
 
-function routerSettings(config: Config) {
+export function routerSettings(config: Config): RouterSettings {
   const { identity, strip } = config.reputation;
   return {
     pools: config.pools,
@@ -58,7 +61,7 @@ function routerSettings(config: Config) {
   };
 }
 
-function reputationSettings(config: Config): ReputationSettings {
+export function reputationSettings(config: Config): ReputationSettings {
   const { halfLivesMs, tiers, dwellMs } = config.reputation;
   return {
     score: { halfLivesMs, prior: DEFAULT_PRIOR, strength: DEFAULT_STRENGTH, weights: DEFAULT_WEIGHTS },
@@ -80,7 +83,6 @@ async function openStores(config: Config, { telemetry, newId, worker, version }:
   }
   const { prefix, budgetMs } = config.redis;
   const client = redisClient(config.redis, `warp-${config.proxy}-${worker}`);
-  client.on("error", (error) => telemetry.log("warn", "redis_error", "redis", {}, error));
   const store = new RedisReputationStore({
     client,
     settings,
@@ -99,16 +101,13 @@ async function openStores(config: Config, { telemetry, newId, worker, version }:
     onError: (error) => telemetry.log("warn", "redis_error", "redis: states of source IPs", {}, error),
   });
   // A Redis that is away is no reason not to start: until it is there the store answers from its snapshot.
-  client
-    .connect()
-    .catch((error: unknown) => telemetry.log("warn", "redis_down", "redis is not there", {}, error));
+  store.open();
   return {
     store,
     ledger,
     close: async () => {
-      await store.close();
       await ledger.close();
-      client.disconnect();
+      await store.close();
     },
   };
 }
