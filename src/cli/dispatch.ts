@@ -1,13 +1,10 @@
 /** Chooses the command and gives its exit status: 0 done, 1 failed, 2 wrong usage. */
-import { ConfigError, type LoadedConfig, loadConfig, loadSettings } from "../config/load.ts";
+import { ConfigError, loadConfig, loadSettings } from "../config/load.ts";
 import { nearest } from "../config/nearest.ts";
 import { COMMANDS, type SettingsOf } from "./commands.ts";
 import { helpText, type ParsedOptions, runCommand } from "./options.ts";
 import { spec as proxySpec } from "./proxy-options.ts";
 import { versionText } from "./version.ts";
-
-/** `reload` reads file, flags and environment again; it throws what `dispatch` would print. */
-export type RunProxy = (loaded: LoadedConfig, reload: () => LoadedConfig) => Promise<number>;
 
 /** Runs the command line (without node and script) and resolves to the exit status. */
 export async function dispatch(argv: readonly string[]): Promise<number> {
@@ -53,7 +50,7 @@ async function runWith(options: ParsedOptions): Promise<number> {
   }
   const load = () => loadConfig(options, process.env);
   const loaded = load();
-  const { runProxy } = (await import(`./${"run"}.ts`)) as { runProxy: RunProxy };
+  const { runProxy } = await import("./run.ts");
   return runProxy(loaded, load);
 }
 

@@ -73,7 +73,10 @@ function exitStatusLines(): string[] {
 
 /** Text that troff shows as it stands. */
 function roff(text: string): string {
-  const escaped = text.replaceAll("\\", "\\e").replaceAll("-", "\\-");
+  const ascii = text.replaceAll("\\", "\\e").replaceAll("-", "\\-");
+  const escaped = ascii.replace(/[^\x00-\x7f]/gu, (character) => {
+    return `\\[u${character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}]`;
+  });
   return /^[.']/.test(escaped) ? `\\&${escaped}` : escaped;
 }
 

@@ -1,0 +1,115 @@
+# bash completion for warp; made by: warp completion bash
+_warp() {
+  local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" command=""
+  if (( COMP_CWORD > 1 )) && [[ "${COMP_WORDS[1]}" != -* ]]; then command="${COMP_WORDS[1]}"; fi
+  case "$command:$prev" in
+    ":--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    ":--ip") COMPREPLY=(); return ;;
+    ":--port") COMPREPLY=(); return ;;
+    ":--mode") COMPREPLY=( $(compgen -W "redirect tproxy fixed" -- "$cur") ); return ;;
+    ":--destination") COMPREPLY=(); return ;;
+    ":--outbound-ip") COMPREPLY=(); return ;;
+    ":--client") COMPREPLY=(); return ;;
+    ":--upstream-tls") COMPREPLY=( $(compgen -W "none may encrypt verify" -- "$cur") ); return ;;
+    ":--upstream-ca") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    ":--tls-cert") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    ":--tls-key") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    ":--hook") COMPREPLY=(); return ;;
+    ":--filter") COMPREPLY=(); return ;;
+    ":--observer") COMPREPLY=(); return ;;
+    ":--plugins") COMPREPLY=(); return ;;
+    ":--journal") COMPREPLY=( $(compgen -d -- "$cur") ); return ;;
+    ":--redis") COMPREPLY=(); return ;;
+    ":--message-size-limit") COMPREPLY=(); return ;;
+    ":--workers") COMPREPLY=(); return ;;
+    ":--metrics") COMPREPLY=(); return ;;
+    ":--log-level") COMPREPLY=( $(compgen -W "trace debug info warn error fatal silent" -- "$cur") ); return ;;
+    ":--log-format") COMPREPLY=( $(compgen -W "json text" -- "$cur") ); return ;;
+    "rules:--uid") COMPREPLY=(); return ;;
+    "rules:--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "rules:--ip") COMPREPLY=(); return ;;
+    "rules:--port") COMPREPLY=(); return ;;
+    "rules:--mode") COMPREPLY=( $(compgen -W "redirect tproxy" -- "$cur") ); return ;;
+    "rules:--client") COMPREPLY=(); return ;;
+    "hook:--listen") COMPREPLY=(); return ;;
+    "hook:--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook:--file-path") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook:--fsync") COMPREPLY=( $(compgen -W "always interval never" -- "$cur") ); return ;;
+    "hook:--rotate-size") COMPREPLY=(); return ;;
+    "hook:--rotate-age") COMPREPLY=(); return ;;
+    "hook:--rotate-keep") COMPREPLY=(); return ;;
+    "hook:--sqlite-dsn") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook:--mysql-dsn") COMPREPLY=(); return ;;
+    "hook:--keep") COMPREPLY=(); return ;;
+    "hook:--slack-channel") COMPREPLY=(); return ;;
+    "hook:--slack-url") COMPREPLY=(); return ;;
+    "hook:--url") COMPREPLY=(); return ;;
+    "hook:--greylist") COMPREPLY=( $(compgen -W "tempfail relay" -- "$cur") ); return ;;
+    "hook:--timeout") COMPREPLY=(); return ;;
+    "hook:--set") COMPREPLY=(); return ;;
+    "hook:--cert") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook:--key") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook:--client-ca") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-check:--timeout") COMPREPLY=(); return ;;
+    "hook-check:--large") COMPREPLY=(); return ;;
+    "hook-check:--ca") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-check:--cert") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-check:--key") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-check:--server-name") COMPREPLY=(); return ;;
+    "hook-send:--from") COMPREPLY=(); return ;;
+    "hook-send:--to") COMPREPLY=(); return ;;
+    "hook-send:--client") COMPREPLY=(); return ;;
+    "hook-send:--helo") COMPREPLY=(); return ;;
+    "hook-send:--user") COMPREPLY=(); return ;;
+    "hook-send:--timeout") COMPREPLY=(); return ;;
+    "hook-send:--output") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-send:--ca") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-send:--cert") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-send:--key") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "hook-send:--server-name") COMPREPLY=(); return ;;
+    "log:--dsn") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "log:--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "log:--from") COMPREPLY=(); return ;;
+    "log:--to") COMPREPLY=(); return ;;
+    "log:--code") COMPREPLY=(); return ;;
+    "log:--class") COMPREPLY=(); return ;;
+    "log:--since") COMPREPLY=(); return ;;
+    "log:--until") COMPREPLY=(); return ;;
+    "log:--limit") COMPREPLY=(); return ;;
+    "reputation:--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "reputation:--redis") COMPREPLY=(); return ;;
+    "reputation:--limit") COMPREPLY=(); return ;;
+    "reputation:--tier") COMPREPLY=(); return ;;
+    "reputation:--ok") COMPREPLY=(); return ;;
+    "reputation:--defer") COMPREPLY=(); return ;;
+    "reputation:--refuse") COMPREPLY=(); return ;;
+    "reputation:--unknown") COMPREPLY=(); return ;;
+    "reputation:--spam") COMPREPLY=(); return ;;
+    "egress:--from") COMPREPLY=(); return ;;
+    "egress:--to") COMPREPLY=(); return ;;
+    "egress:--client") COMPREPLY=(); return ;;
+    "egress:--destination") COMPREPLY=(); return ;;
+    "egress:--provider") COMPREPLY=(); return ;;
+    "egress:--auth-user") COMPREPLY=(); return ;;
+    "egress:--tier") COMPREPLY=(); return ;;
+    "egress:--config") COMPREPLY=( $(compgen -f -- "$cur") ); return ;;
+    "egress:--redis") COMPREPLY=(); return ;;
+    "classify:--provider") COMPREPLY=(); return ;;
+  esac
+  case "$command" in
+    "") COMPREPLY=( $(compgen -W "--config --ip --port --mode --destination --outbound-ip --client --upstream-tls --upstream-ca --tls-cert --tls-key --hook --filter --observer --plugins --journal --redis --message-size-limit --workers --metrics --verbose --log-level --log-format --version --help rules check-config hook hook-check hook-send log reputation egress classify completion version help" -- "$cur") ) ;;
+    "rules") COMPREPLY=( $(compgen -W "--apply --remove --iptables --uid --config --ip --port --mode --client --help " -- "$cur") ) ;;
+    "check-config") COMPREPLY=( $(compgen -W "--json --help " -- "$cur") ) COMPREPLY+=( $(compgen -f -- "$cur") ) ;;
+    "hook") COMPREPLY=( $(compgen -W "--listen --config --file-path --fsync --rotate-size --rotate-age --rotate-keep --sqlite-dsn --mysql-dsn --keep --init --slack-channel --slack-url --url --greylist --timeout --set --cert --key --client-ca --insecure --help " -- "$cur") ) ;;
+    "hook-check") COMPREPLY=( $(compgen -W "--timeout --large --tls --ca --cert --key --server-name --json --help " -- "$cur") ) ;;
+    "hook-send") COMPREPLY=( $(compgen -W "--from --to --client --helo --user --allow-discard --timeout --output --tls --ca --cert --key --server-name --json --help " -- "$cur") ) COMPREPLY+=( $(compgen -f -- "$cur") ) ;;
+    "log") COMPREPLY=( $(compgen -W "--dsn --config --from --to --code --class --since --until --limit --follow --json --help " -- "$cur") ) ;;
+    "reputation") COMPREPLY=( $(compgen -W "--config --redis --limit --tier --unpin --ok --defer --refuse --unknown --spam --json --help show top set reset" -- "$cur") ) ;;
+    "egress") COMPREPLY=( $(compgen -W "--from --to --client --destination --provider --auth-user --tier --config --redis --json --help explain" -- "$cur") ) ;;
+    "classify") COMPREPLY=( $(compgen -W "--provider --json --help " -- "$cur") ) ;;
+    "completion") COMPREPLY=( $(compgen -W "--help bash zsh fish" -- "$cur") ) ;;
+    "version") COMPREPLY=( $(compgen -W "--json --help " -- "$cur") ) ;;
+    "help") COMPREPLY=( $(compgen -W "--help rules check-config hook hook-check hook-send log reputation egress classify completion version help" -- "$cur") ) ;;
+  esac
+}
+complete -o filenames -F _warp warp
