@@ -237,9 +237,16 @@ function bind(
   credentials: grpc.ServerCredentials,
   listen: string,
 ): Promise<number> {
+  // What grpc-js would print of a failure is said better by the error below.
+  const quiet = process.env.GRPC_VERBOSITY === undefined && process.env.GRPC_NODE_VERBOSITY === undefined;
+  if (quiet) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
   return new Promise((resolve, reject) => {
     server.bindAsync(target, credentials, (error, port) => {
-      if (error === null) return resolve(port);
+      if (quiet) grpc.setLogVerbosity(grpc.logVerbosity.ERROR);
+      if (error === null) {
+        resolve(port);
+        return;
+      }
       server.forceShutdown();
       reject(new Error(`cannot listen on ${listen}: ${plainBindError(error.message)}`));
     });

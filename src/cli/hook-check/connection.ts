@@ -5,6 +5,7 @@
 import { performance } from "node:perf_hooks";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { ulid } from "ulid";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import {
   type BeforeRelayResponse,
@@ -19,6 +20,7 @@ import {
 import { grpcTarget, type HookAddress } from "../../sdk/address.ts";
 import { type ClientTls, clientCredentials } from "../../sdk/credentials.ts";
 import { type ClientOf, createClient } from "../../sdk/grpc.ts";
+import { version } from "../version.ts";
 
 /** What one unary call came to. */
 export type Outcome<T> = { readonly response: T } | { readonly error: grpc.ServiceError };
@@ -42,6 +44,7 @@ export class HookConnection {
   readonly #hook: ClientOf<(typeof HookService)["method"]>;
   readonly #health: ClientOf<(typeof Health)["method"]>;
   readonly #timeoutMs: number;
+  readonly #epoch = ulid();
 
   constructor(address: HookAddress, tls: ClientTls | undefined, timeoutMs: number) {
     const { credentials, options } = clientCredentials(address, tls);
@@ -69,7 +72,8 @@ export class HookConnection {
   }
 
   describe(): Promise<Outcome<DescribeResponse>> {
-    const request = { warpVersion: "hook-check", hookName: "hook-check" };
+    const source = { proxy: "hook-check", worker: 0, epoch: this.#epoch };
+    const request = { warpVersion: version().version, hookName: "hook-check", source };
     return this.#unary((done) => this.#hook.describe(request, new grpc.Metadata(), this.#deadline(), done));
   }
 
