@@ -67,7 +67,8 @@ class AssembledHooks implements Hooks {
     this.source = { proxy: settings.proxy, worker: dependencies.worker, epoch: this.ids.next(Date.now()) };
     this.hold = createHoldStore({
       memoryOctets: settings.filter.holdMemoryOctets,
-      totalOctets: Math.max(1, Math.floor(settings.filter.holdTotalOctets / settings.workers)),
+      totalOctets: settings.filter.holdTotalOctets,
+      pool: dependencies.holdPool,
       spool: settings.filter.spool,
       telemetry,
       ...(tuning.holdWaitMs === undefined ? {} : { waitMs: tuning.holdWaitMs }),

@@ -8,6 +8,7 @@ import type { OnFailure } from "../filter/chain.ts";
 import type { FilterChain, HoldStore } from "../filter/contract.ts";
 import type { When } from "../filter/when.ts";
 import type { HookAddress } from "../sdk/address.ts";
+import type { OctetPool } from "../stores/budget.ts";
 import type { SelectRoute } from "./select-route.ts";
 
 export type HookRole = "filter" | "observe";
@@ -61,6 +62,8 @@ export interface HooksDependencies {
   readonly version: string;
   /** Number of this process among the workers; 0 where there is one. */
   readonly worker: number;
+  /** `filter.hold_total` of all workers together; absent: of this process. */
+  readonly holdPool?: OctetPool | undefined;
   /** Notices of this part (a hook came or went), for the other sinks; observers get them anyway. */
   readonly notice?: (notice: Notice) => void;
   /** Of this host's own addresses; for `when: { client: [self] }`. */

@@ -2,6 +2,7 @@
 import type { Endpoint } from "../events/events.ts";
 import type { Transport } from "../net/transport.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
+import { LocalCounts, type SessionCounts } from "../stores/session-counts.ts";
 import { type AdmissionRules, admit } from "./admission.ts";
 import { OpaqueSession } from "./opaque.ts";
 import { Session } from "./session.ts";
@@ -25,12 +26,14 @@ export class Sessions {
   /** Of new sessions; replaced as a whole on reload. */
   setup: SessionsSetup;
   private readonly running = new Set<Running>();
-  private readonly perClient = new Map<string, number>();
+  private readonly counts: SessionCounts;
   private stopping = false;
-  private emptied: (() => void) | undefined;
+  private readonly emptied: (() => void)[] = [];
 
-  constructor(setup: SessionsSetup) {
+  /** `counts`: of all that share the limits, which may be more than these sessions. */
+  constructor(setup: SessionsSetup, counts: SessionCounts = new LocalCounts()) {
     this.setup = setup;
+    this.counts = counts;
   }
 
   get count(): number {
@@ -42,8 +45,8 @@ export class Sessions {
     const { env, rules, clientSource } = this.setup;
     const client = transport.remote;
     const admission = admit({ client, local: transport.local, original }, rules, env.ownLegs, {
-      all: this.running.size,
-      ofClient: this.perClient.get(client.ip) ?? 0,
+      all: this.counts.all(),
+      ofClient: this.counts.ofClient(client.ip),
       stopping: this.stopping,
     });
     if (admission.kind === "refused") {
@@ -53,7 +56,7 @@ export class Sessions {
       });
       return refuse(transport, admission.reply, env);
     }
-    this.perClient.set(client.ip, (this.perClient.get(client.ip) ?? 0) + 1);
+    this.counts.opened(client.ip);
     const start = {
       transport,
       destination: admission.destination,
@@ -68,10 +71,14 @@ export class Sessions {
 
   private left(session: Running, ip: string): void {
     this.running.delete(session);
-    const count = (this.perClient.get(ip) ?? 1) - 1;
-    if (count > 0) this.perClient.set(ip, count);
-    else this.perClient.delete(ip);
-    if (this.running.size === 0) this.emptied?.();
+    this.counts.closed(ip);
+    if (this.running.size === 0) for (const tell of this.emptied.splice(0)) tell();
+  }
+
+  /** Resolves when none is running any more, or none is now. */
+  whenEmpty(): Promise<void> {
+    if (this.running.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.emptied.push(resolve));
   }
 
   /**
@@ -81,14 +88,12 @@ export class Sessions {
   async drain(drainMs: number): Promise<void> {
     this.stopping = true;
     if (this.running.size === 0) return;
-    const emptied = new Promise<void>((resolve) => {
-      this.emptied = resolve;
-    });
+    const emptied = this.whenEmpty();
     for (const session of [...this.running]) session.drain();
     const timer = this.setup.env.clock.after(drainMs, () => {
       for (const session of [...this.running]) session.kill();
     });
-    if (this.running.size > 0) await emptied;
+    await emptied;
     timer.cancel();
   }
 }

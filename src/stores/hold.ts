@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Telemetry } from "../events/telemetry.ts";
 import { type HeldMessage, HoldFull, type HoldStore, type HoldWriter } from "../filter/contract.ts";
-import { Budget } from "./budget.ts";
+import { Budget, type OctetPool } from "./budget.ts";
 import { SpoolFile } from "./spool-file.ts";
 
 export interface HoldOptions {
@@ -21,6 +21,8 @@ export interface HoldOptions {
   readonly totalOctets: number;
   /** Directory of the spool files; undefined: the system's temporary directory. */
   readonly spool?: string | undefined;
+  /** Where those octets come from, where several processes share them. */
+  readonly pool?: OctetPool | undefined;
   /** Longest wait for room. Default 30 s. */
   readonly waitMs?: number;
   readonly telemetry: Pick<Telemetry, "log" | "heldOctets" | "heldWait">;
@@ -47,8 +49,11 @@ class Store implements HoldStore {
   constructor(options: HoldOptions) {
     this.options = options;
     this.spool = options.spool ?? tmpdir();
-    this.budget = new Budget(options.totalOctets, options.waitMs ?? 30_000, (ms) =>
-      options.telemetry.heldWait(ms),
+    this.budget = new Budget(
+      options.totalOctets,
+      options.waitMs ?? 30_000,
+      (ms) => options.telemetry.heldWait(ms),
+      options.pool,
     );
   }
 
