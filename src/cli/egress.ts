@@ -10,7 +10,7 @@ import { identityOf } from "../reputation/identity.ts";
 import type { Standing } from "../reputation/store.ts";
 import { MemoryReputationStore } from "../stores/reputation-memory.ts";
 import type { SettingsOf } from "./commands.ts";
-import { type CommandSpec, type ParsedOptions, runCommand, UsageError } from "./options.ts";
+import { type CommandSpec, ParsedOptions, runCommand, UsageError } from "./options.ts";
 import { reputationSettings, routerSettings } from "./proxy/egress.ts";
 import { openCounters } from "./reputation/source.ts";
 
@@ -49,12 +49,18 @@ export async function egressCommand(argv: readonly string[], settingsOf: Setting
     const from = options.value("from");
     if (from === undefined) throw new UsageError("--from is missing; <> is the null sender");
     const question = readQuestion(from, options);
-    const config = settingsOf(options);
+    const config = settingsOf(settingsOnly(options));
     const answer = await explain(question, config);
     const text = options.flag("json") ? `${JSON.stringify(asJson(answer))}\n` : asText(answer, question);
     process.stdout.write(text);
     return answer.explanation.decision.kind === "none" ? 1 : 0;
   });
+}
+
+/** `--client` and `--destination` are the message's here, not the proxy's. */
+function settingsOnly(options: ParsedOptions): ParsedOptions {
+  const said = options.occurrences.filter(({ name }) => name === "config" || name === "redis");
+  return new ParsedOptions(spec, said, []);
 }
 
 interface Question {

@@ -44,7 +44,8 @@ export function networkOf(ip: string): string {
   if (octets === undefined) return ip;
   if (octets.length === 4) return `${octets[0]}.${octets[1]}.${octets[2]}.0/24`;
   const group = (at: number) => ((octets[at]! << 8) | octets[at + 1]!).toString(16);
-  return `${group(0)}:${group(2)}:${group(4)}::/48`;
+  const groups = [group(0), group(2), group(4)].join(":").replace(/(?::0)+$/, "");
+  return `${groups}::/48`;
 }
 
 function greetingHost(greeting: Uint8Array | undefined): string | undefined {

@@ -192,7 +192,9 @@ export class ThrottleBook {
       // On probation one is enough.
       (pair.runOf === evidence && pair.level > 0 && pair.state === "slowed" && pair.until > 0);
     if (pair.state !== "blocked" && reached("blocked")) {
-      const ms = Math.min(blockedMs * 2 ** pair.level, blockedMaxMs);
+      // Throttled and then blocked is one cooling, not two.
+      const level = isCooling(pair.state) ? pair.level - 1 : pair.level;
+      const ms = Math.min(blockedMs * 2 ** level, blockedMaxMs);
       this.#cool(pair, "blocked", ms, `${pair.run} answers in a row block this IP`, now);
     } else if (!isCooling(pair.state) && reached("throttled")) {
       const ms = Math.min(throttledMs * 2 ** pair.level, throttledMaxMs);

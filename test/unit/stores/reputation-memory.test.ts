@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import type { SharedIp } from "../../../src/deliverability/throttle.ts";
+import { EMPTY_TALLY } from "../../../src/reputation/counts.ts";
+import { MemoryReputationStore } from "../../../src/stores/reputation-memory.ts";
+import { StateFile, StateFileError } from "../../../src/stores/state-file.ts";
+import { settingsWith } from "../../integration/reputation-settings.ts";
+
+const HOUR = 3_600_000;
+const settings = settingsWith([HOUR, 24 * HOUR]);
+
+describe("reputation in memory", () => {
+  let directory = "";
+  let now = 1_000_000_000_000;
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "warp-state-"));
+  });
+  after(() => rm(directory, { recursive: true, force: true }));
+  const store = (stateFile?: string, maxSenders?: number) =>
+    new MemoryReputationStore({
+      settings,
+      now: () => now,
+      stateFile,
+      ...(maxSenders === undefined ? {} : { maxSenders }),
+    });
+
+  it("is kept over a restart in the state file, which is complete at any time and nobody else's to read", async () => {
+    const path = join(directory, "reputation.json");
+    const first = store(path);
+    await first.open();
+    first.count("mail_from:bad@example.com", { ...EMPTY_TALLY, spam: 100 }, 100);
+    await first.set("mail_from:friend@example.com", { pin: "good" });
+    first.countMessages("203.0.113.1", "google.com", "20260301", 5);
+    const until = now + HOUR;
+    const cooling = { ip: "203.0.113.1", provider: "google.com", from: "normal", at: now } as const;
+    first.shareState({ ...cooling, state: "throttled", until, why: "x" });
+    await first.close();
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+    assert.deepEqual(await readdir(directory), ["reputation.json"]);
+    now += HOUR / 2;
+    const second = store(path);
+    await second.open();
+    const standing = second.standing("mail_from:bad@example.com");
+    assert.equal(standing.tier, "poor");
+    assert.ok(
+      Math.abs(standing.counts.windows[0]!.spam - 100 * 2 ** -0.5) < 1e-9,
+      "decays while nobody runs",
+    );
+    assert.equal(second.standing("mail_from:friend@example.com").tier, "good");
+    assert.equal(second.messages("203.0.113.1", "google.com", "20260301"), 5);
+    const heard: SharedIp[] = [];
+    second.listen((_ip, _provider, shared) => heard.push(shared));
+    assert.deepEqual(
+      heard.map(({ state, until: end }) => [state, end]),
+      [["throttled", until]],
+    );
+    await second.close();
+  });
+  it("takes corrections that the command line left", async () => {
+    const path = join(directory, "corrected.json");
+    const running = store(path);
+    await running.open();
+    running.count("mail_from:a@example.com", { ...EMPTY_TALLY, spam: 100 }, 100);
+    const file = new StateFile(path);
+    await file.leaveCorrection({ identity: "mail_from:a@example.com", change: { counts: { spam: 0 } } });
+    await file.leaveCorrection({ identity: "mail_from:b@example.com", change: { pin: "poor" } });
+    await running.applyCorrections();
+    assert.equal(running.standing("mail_from:a@example.com").tier, "neutral");
+    assert.equal(running.standing("mail_from:b@example.com").tier, "poor");
+    await file.leaveCorrection({ identity: "mail_from:b@example.com", change: null });
+    await running.applyCorrections();
+    assert.equal(running.standing("mail_from:b@example.com").known, false);
+    assert.deepEqual(await file.pendingCorrections(), []);
+    await running.close();
+  });
+  it("refuses a file that is none of its own, and leaves it as it is", async () => {
+    const path = join(directory, "other.json");
+    for (const content of ["{", '{"version":2}', "[]"]) {
+      await writeFile(path, content);
+      await assert.rejects(store(path).open(), StateFileError);
+      assert.equal(await readFile(path, "utf8"), content);
+    }
+  });
+  it("forgets the sender heard of longest ago when there are too many", () => {
+    const small = store(undefined, 2);
+    for (const name of ["a", "b", "c"]) small.count(`mail_from:${name}`, { ...EMPTY_TALLY, ok: 1 }, 1);
+    assert.equal(small.standing("mail_from:a").known, false);
+    assert.equal(small.standing("mail_from:c").known, true);
+  });
+  it("lists the worst first", async () => {
+    const all = store();
+    all.count("mail_from:good", { ...EMPTY_TALLY, ok: 100 }, 100);
+    all.count("mail_from:bad", { ...EMPTY_TALLY, spam: 10 }, 10);
+    all.count("mail_from:worst", { ...EMPTY_TALLY, spam: 100 }, 100);
+    const top = (await all.top(2)).map(({ identity }) => identity);
+    assert.deepEqual(top, ["mail_from:worst", "mail_from:bad"]);
+  });
+});
