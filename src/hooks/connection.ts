@@ -6,6 +6,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Telemetry } from "../events/telemetry.ts";
 import {
+  type Capability,
   DescribeRequestSchema,
   type DescribeResponse,
   DescribeResponseSchema,
@@ -42,6 +43,8 @@ export class HookConnection {
   readonly settings: HookSettings;
   /** The latest answer; kept while the hook is away. Undefined: it has not answered yet in this process. */
   description: DescribeResponse | undefined;
+  /** Every capability that it has named so far. */
+  readonly named = new Set<Capability>();
   private readonly options: ConnectionOptions;
   private link: Link | undefined;
   private up = false;
@@ -122,6 +125,7 @@ export class HookConnection {
       return;
     }
     this.description = answer;
+    for (const capability of answer.capabilities) this.named.add(capability);
     this.pauses = 0;
     this.logged = { text: "", at: Number.NEGATIVE_INFINITY };
     this.up = true;

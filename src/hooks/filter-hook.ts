@@ -17,8 +17,6 @@ export class ConnectedFilter implements FilterHook {
   private readonly connection: HookConnection;
   private readonly settings: HookSettings;
   private readonly source: SourceFacts;
-  /** It named BEFORE_RELAY once: it stays a filter until reload, whatever it names later. */
-  private named = false;
 
   constructor(connection: HookConnection, source: SourceFacts, facts: WhenFacts) {
     this.connection = connection;
@@ -33,11 +31,9 @@ export class ConnectedFilter implements FilterHook {
 
   get isFilter(): boolean {
     if (this.settings.roles !== undefined) return this.settings.roles.includes("filter");
-    const { description } = this.connection;
-    // Nothing is known of it yet: a message that passed now might pass unfiltered.
-    if (description === undefined) return true;
-    this.named ||= description.capabilities.includes(Capability.BEFORE_RELAY);
-    return this.named;
+    // Nothing is known of it yet: a message that passed now might pass unfiltered. And what named BEFORE_RELAY once stays a
+    // filter until reload, whatever it names later.
+    return this.connection.description === undefined || this.connection.named.has(Capability.BEFORE_RELAY);
   }
 
   async call(message: HeldMessage, envelope: FilterEnvelope, terms: CallTerms): Promise<CallResult> {
