@@ -1,6 +1,7 @@
 /**
- * `npm start -- FLAGS`: the bootstrap, then the proxy with these flags in our place: its output is ours, signals reach
- * it, and its exit status is ours.
+ * `run.mjs PROGRAM ARGUMENTS`: the bootstrap, then a program of the checkout in our place (its output is ours, signals
+ * reach it, and its exit status is ours). `npm start -- FLAGS` runs `dist/cli/main.js` by it; what is below `dist/` is
+ * compiled first, where it is not fresh.
  */
 
 import { spawn } from "node:child_process";
@@ -10,8 +11,9 @@ import { BootstrapError, bootstrap, root, say } from "./bootstrap.mjs";
 const signals = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
 
 try {
-  const { node, env } = bootstrap();
-  become(node, [join(root, "dist", "cli", "main.js"), ...process.argv.slice(2)], env);
+  const [program = "", ...args] = process.argv.slice(2);
+  const { node, env } = bootstrap({ dist: program.startsWith("dist/") });
+  become(node, [join(root, program), ...args], env);
 } catch (error) {
   if (!(error instanceof BootstrapError)) throw error;
   say(error.message);
