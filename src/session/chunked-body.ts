@@ -83,7 +83,7 @@ export class ChunkedBody implements MessageBody {
       this.scribe.end();
       if (this.normalizer.bareNewlines > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
     }
-    this.core.bodyDone();
+    if (chunk.last) this.core.messageRead();
     if (chunk.refusal !== undefined && chunk.unanswered === 0) this.refused(chunk);
   }
 

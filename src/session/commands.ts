@@ -48,6 +48,8 @@ export class Commands {
   private lastRcptAt: number | undefined;
   /** Swallows a chunk that belongs to no message, then answers. */
   private refusedChunk: Slot | undefined;
+  /** A chunk was refused: what comes behind it would be a message with a hole, until RSET, MAIL or EHLO. */
+  private chunkRefused = false;
   /** STARTTLS of the client's: what it said before counts no more. */
   private needsHello = false;
   /** MAIL that warp answered itself, until the first recipient decides the route. */
@@ -67,7 +69,9 @@ export class Commands {
     if (this.auth !== undefined) return this.authAnswer(line);
     const command = parseCommand(line);
     const { session } = this;
-    if (session.leg !== undefined || command.verb === "STARTTLS") return this.dispatch(command);
+    // BDAT needs none to be refused, and its octets have to be swallowed.
+    const needsLeg = command.verb !== "STARTTLS" && command.verb !== "BDAT";
+    if (session.leg !== undefined || !needsLeg) return this.dispatch(command);
     // The leg before was reset with its message: this command gets a new one (QUIT needs none).
     if (session.pinned) return session.answer(session.open(), OWN.pinnedLegGone);
     if (command.verb === "QUIT") return this.quitWithoutLeg(command);
@@ -209,6 +213,7 @@ export class Commands {
     const old = this.tx;
     this.tx = undefined;
     this.chunked = undefined;
+    this.chunkRefused = false;
     this.heldMail = undefined;
     this.lastRcptAt = undefined;
     return old;
@@ -686,8 +691,9 @@ export class Commands {
       this.flush(); // a chunk's octets go out at once, behind what was said before
       session.reader.expectChunk(argument.octets);
       const slot = session.open();
-      this.chunked ??= this.newChunked();
+      if (!this.chunkRefused) this.chunked ??= this.newChunked();
       if (this.chunked === undefined) {
+        this.chunkRefused = true;
         this.refusedChunk = slot;
         return;
       }

@@ -37,8 +37,8 @@ export interface SessionCore {
   resetUpstream(): void;
   /** What is known of the session now. */
   facts(): SessionFacts;
-  /** The message is over, whatever became of it. */
-  bodyDone(): void;
+  /** The client sent all of its message: its next commands belong to another transaction. */
+  messageRead(): void;
   /** The record of the transaction is complete. */
   report(tx: Transaction): void;
   noteLoss(loss: LegLost): void;

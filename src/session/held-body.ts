@@ -75,7 +75,7 @@ export class HeldBody implements MessageBody {
       this.checkLimits();
     }
     if (!end) return;
-    this.core.bodyDone();
+    if (this.last) this.core.messageRead();
     if (this.refusal !== undefined) this.chunkRefused(this.refusal);
     else if (this.last) this.complete();
     else this.core.answer(this.slot as Slot, OWN.chunkHeld, this.tx);

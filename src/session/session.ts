@@ -537,8 +537,8 @@ export class Session implements SessionCore, LegOwner {
 
   // -------------------------------------------------------------------------------------------- messages and records
 
-  bodyDone(): void {
-    if (this.body?.ended === true) this.commands.messageRead();
+  messageRead(): void {
+    this.commands.messageRead();
   }
 
   /** A transaction was begun: the first one is the one of the connection's record. */

@@ -59,7 +59,7 @@ export class StreamedBody implements MessageBody {
     this.slot = this.core.open();
     if (this.refusal === undefined) this.leg.restartClock(this.core.env.settings.timeouts.endOfDataMs);
     else this.answerRefusal(this.slot, this.refusal);
-    this.core.bodyDone();
+    this.core.messageRead();
   }
 
   private refuse(reply: OwnReply): void {
