@@ -9,7 +9,7 @@ export interface LineWriterOptions {
   readonly fd: number;
   /** Octets that may wait; default 8 MiB. */
   readonly maxPendingOctets?: number;
-  /** The line (without line end) that says how many were dropped. */
+  /** The line (without line end) that says how many were dropped; default: a JSON line with code `log_dropped`. */
   readonly dropped?: (count: number) => string;
   /** fs.write, for tests. */
   readonly write?: typeof write;
@@ -36,8 +36,7 @@ export class LineWriter {
   constructor(options: LineWriterOptions) {
     this.#fd = options.fd;
     this.#maxPendingOctets = options.maxPendingOctets ?? DEFAULT_PENDING_OCTETS;
-    this.#droppedLine =
-      options.dropped ?? ((count) => `${count} lines dropped: the reader of the log is too slow`);
+    this.#droppedLine = options.dropped ?? droppedLine;
     this.#write = options.write ?? write;
   }
 
@@ -140,4 +139,15 @@ export class LineWriter {
     this.#waiting = [];
     for (const resolve of waiting) resolve();
   }
+}
+
+/** In the form of the log's own lines, so that their reader understands it. */
+function droppedLine(dropped: number): string {
+  return JSON.stringify({
+    level: "warn",
+    time: new Date().toISOString(),
+    code: "log_dropped",
+    dropped,
+    msg: "lines were dropped: the reader of the log is too slow",
+  });
 }

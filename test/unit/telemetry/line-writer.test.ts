@@ -109,6 +109,20 @@ describe("the line writer", () => {
     assert.equal(descriptor.chunks.at(-1), "def\n");
   });
 
+  it("says so in the form of the log's own lines", async () => {
+    const descriptor = new Descriptor();
+    const writer = new LineWriter({ fd: 9, maxPendingOctets: 1, write: descriptor.write });
+    writer.write("too long\n");
+    const flushed = writer.flush();
+    const { level, code, dropped } = JSON.parse((await descriptor.next()).toString()) as Record<
+      string,
+      unknown
+    >;
+    assert.deepEqual([level, code, dropped], ["warn", "log_dropped", 1]);
+    descriptor.take();
+    await flushed;
+  });
+
   it("gives up when the reader is gone, without holding anything", async () => {
     const descriptor = new Descriptor();
     const writer = new LineWriter({ fd: 9, write: descriptor.write });
