@@ -58,6 +58,7 @@ class AssembledHooks implements Hooks {
   private observers: Observer[] = [];
   private journal: Journal | undefined;
   private left: readonly LeftJournal[] = [];
+  private stopped: Promise<void> | undefined;
 
   constructor(settings: HooksSettings, dependencies: HooksDependencies, tuning: HooksTuning) {
     const { telemetry } = dependencies;
@@ -117,7 +118,12 @@ class AssembledHooks implements Hooks {
     ]);
   }
 
-  async stop(flushMs = FLUSH_MS): Promise<void> {
+  stop(flushMs = FLUSH_MS): Promise<void> {
+    this.stopped ??= this.close(flushMs);
+    return this.stopped;
+  }
+
+  private async close(flushMs: number): Promise<void> {
     await this.log.flush();
     await Promise.all(this.observers.map((observer) => observer.stop(flushMs)));
     for (const connection of this.connections) connection.stop();
