@@ -106,6 +106,7 @@ function problemsOf(issue: Issue, section: string, root: Readonly<Record<string,
 function wantedOf(issue: Issue): string {
   if (issue.code === "invalid_value") return oneOf(issue.values!.map(String));
   if (issue.code === "custom") return issue.message;
+  if (issue.expected === "array") return "a list";
   if (issue.expected === "boolean") return "true or false";
   if (issue.expected === "object" || issue.expected === "record") return "a section with keys of its own";
   return issue.message;

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import { parse as parseYaml } from "yaml";
 import { parseConfig, pathText } from "../../../src/config/parse.ts";
-import type { Config } from "../../../src/config/schema.ts";
+import { everyKey } from "../../../src/config/reference.ts";
+import { type Config, configSchema } from "../../../src/config/schema.ts";
 
 const HOST = { hostname: "mx-test" };
 
@@ -510,6 +512,45 @@ describe("a wrong configuration", () => {
     assert.deepEqual(
       problems.map((problem) => problem.split(" ")[0]),
       ["nonsense", "workers", "hooks[0].name", "hooks[0].address", "tls.names"],
+    );
+  });
+
+  it("is refused in words, whatever stands where", () => {
+    const keys = [...new Set(everyKey().map((path) => path.split(".").at(-1)!))];
+    const value = fc.letrec((tie) => ({
+      any: fc.oneof(
+        { maxDepth: 4 },
+        fc.constantFrom<unknown>(
+          null,
+          true,
+          0,
+          25,
+          -1,
+          "",
+          "self",
+          "10s",
+          "1MiB",
+          "127.0.0.1:1",
+          "unix:/a",
+          "may",
+          "a",
+        ),
+        fc.string(),
+        fc.array(tie("any"), { maxLength: 3 }),
+        fc.dictionary(fc.oneof(fc.constantFrom(...keys), fc.string()), tie("any"), { maxKeys: 4 }),
+      ),
+    })).any;
+    const document = fc.dictionary(fc.constantFrom(...Object.keys(configSchema.shape)), value, {
+      maxKeys: 6,
+    });
+    fc.assert(
+      fc.property(document, (root) => {
+        const result = parseConfig(root, HOST);
+        for (const { path, text } of result.config === undefined ? result.problems : result.warnings) {
+          assert.ok(text.length > 5 && !/undefined|Invalid/.test(text), `${pathText(path)} ${text}`);
+        }
+      }),
+      { numRuns: 2000 },
     );
   });
 

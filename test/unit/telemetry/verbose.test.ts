@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import { timeText, VerboseLog } from "../../../src/telemetry/verbose.ts";
 import { address, CONNECTION, comm, conn, Lines } from "./events.ts";
 
@@ -39,6 +40,21 @@ describe("--verbose", () => {
       assert.equal(lineOf(comm({ at: AT, data: Buffer.from(octets as string) })), `${HEAD} -> ${shown}\n`);
     });
   }
+
+  it("makes one line without controls of any octets, and shows UTF-8 text unchanged", () => {
+    fc.assert(
+      fc.property(fc.uint8Array(), (octets) => {
+        const line = lineOf(comm({ at: AT, data: Buffer.from(octets) }));
+        assert.match(line, /^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\n$/);
+        assert.equal(Buffer.from(line).toString(), line, "a lone surrogate is left");
+      }),
+    );
+    fc.assert(
+      fc.property(fc.string({ unit: fc.constantFrom("a", " ", "ü", "例", "😀", "\ufffd") }), (text) => {
+        assert.equal(lineOf(comm({ at: AT, data: Buffer.from(text) })), `${HEAD} -> ${text}\n`);
+      }),
+    );
+  });
 
   for (const direction of ["->", "<-", ">|", "|>", "|<", "<|", "--"] as const) {
     it(`writes the arrow ${direction}`, () => {
