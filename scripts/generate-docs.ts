@@ -9,6 +9,7 @@ import { completionText, everySpec } from "../src/cli/completion.ts";
 import { commandReference, manPage } from "../src/cli/manual.ts";
 import { version } from "../src/cli/version.ts";
 import { configurationPage } from "../src/config/reference-page.ts";
+import { replyClassesPage } from "../src/deliverability/reply-classes-page.ts";
 
 /** Path in the project → content. */
 export async function generatedDocs(): Promise<ReadonlyMap<string, string>> {
@@ -16,6 +17,7 @@ export async function generatedDocs(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ["docs/configuration.md", configurationPage()],
     ["docs/command-line.md", commandReference(specs)],
+    ["docs/reply-classes.md", replyClassesPage()],
     ["docs/warp.1", manPage(specs, version().version)],
     ["packaging/completion/warp.bash", completionText("bash", specs)],
     ["packaging/completion/_warp", completionText("zsh", specs)],

@@ -27,7 +27,7 @@ export interface ScoreWeights {
   readonly spam: number;
 }
 
-export const DEFAULT_WEIGHTS: ScoreWeights = { defer: 0.5, refuse: 2, unknown: 3, spam: 4 };
+export const DEFAULT_WEIGHTS: ScoreWeights = { defer: 0.2, refuse: 2, unknown: 3, spam: 4 };
 export const DEFAULT_PRIOR = 0.7;
 export const DEFAULT_STRENGTH = 20;
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -435,7 +435,8 @@ describe("Redis with TLS and an ACL user", needsRedis, () => {
     const tls = ["--tls-port", String(tlsPort), "--tls-cert-file", cert, "--tls-key-file", key];
     const server = await RedisServer.start(...tls, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no");
     const admin = server.client();
-    await admin.call("ACL", "SETUSER", "warp", "on", ">secret", "~warp:1:*", "+@all");
+    const rights = /An ACL user needs `([^`]+)`/.exec(await readFile("docs/reputation.md", "utf8"))![1]!;
+    await admin.call("ACL", "SETUSER", "warp", "on", ">secret", ...rights.split(" "));
     const url = `rediss://warp:secret@127.0.0.1:${tlsPort}/0`;
     const settings = { url, tls: { ca: cert } };
     const store = storeOn(settings, { epoch: "01ACL" });
@@ -444,6 +445,9 @@ describe("Redis with TLS and an ACL user", needsRedis, () => {
       await store.ready(5_000);
       store.count("mail_from:acl@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
       await until(() => store.pendingUpdates === 0, "the write");
+      await store.set("mail_from:acl@example.com", { pin: "poor" });
+      await store.set("mail_from:acl@example.com", { pin: null });
+      assert.equal(await store.reset("mail_from:acl@example.com"), true);
       assert.match(String(await admin.client("LIST")), /name=warp-test.*user=warp/);
       await assert.rejects(stranger.ready(500), /Redis cannot be reached: self-signed certificate/);
     } finally {
