@@ -64,11 +64,14 @@ export class HookConnection {
     this.#health.close();
   }
 
-  /** Rejects where no connection comes up in time. */
+  /** Waits for the server to be there. Rejects with the reason, in words, where it is not in time. */
   async ready(): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#hook.waitForReady(Date.now() + this.#timeoutMs, (error) => (error ? reject(error) : resolve()));
+    const connected = await new Promise<boolean>((resolve) => {
+      this.#hook.waitForReady(Date.now() + this.#timeoutMs, (error) => resolve(error === undefined));
     });
+    if (connected) return;
+    const call = await this.describe(); // which fails at once, and says why
+    if ("error" in call) throw new Error(detailsOf(call.error));
   }
 
   describe(): Promise<Outcome<DescribeResponse>> {
@@ -152,8 +155,17 @@ export class HookConnection {
   }
 }
 
-/** "UNAVAILABLE: no connection", for a person. */
+/** "UNAVAILABLE: connect ECONNREFUSED 127.0.0.1:7001", for a person. */
 export function statusText(error: grpc.ServiceError): string {
   const name = grpc.status[error.code] ?? String(error.code);
-  return error.details === "" ? name : `${name}: ${error.details}`;
+  const details = detailsOf(error);
+  return details === "" ? name : `${name}: ${details}`;
+}
+
+/** The reason alone, without what grpc-js puts around it. */
+function detailsOf({ details }: grpc.ServiceError): string {
+  return details.replace(
+    /^No connection established\. Last error: (?:\w*Error: )?(.*?)\.? Resolution note: ?$/s,
+    "$1",
+  );
 }

@@ -8,6 +8,7 @@ import { checkHook } from "../../../src/cli/hook-check.ts";
 import { Capability, type Event, HookService } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import { addService, type HandlersOf } from "../../../src/sdk/grpc.ts";
 import { addHeader, insert, reject, relay, replace, serveHook } from "../../../src/sdk/index.ts";
+import { makeCertificate } from "../sdk/certificate.ts";
 import { temporaryFolder } from "../sdk/harness.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -449,5 +450,47 @@ test("the command", async (t) => {
     assert.equal((await run("nonsense")).status, 2);
     assert.equal((await run()).status, 2);
     assert.equal((await run("unix:/x", "--cert", "c.pem")).status, 2);
+  });
+});
+
+test("over TLS", async (t) => {
+  const folder = await temporaryFolder(t);
+  const certificate = makeCertificate(folder);
+  if (certificate === undefined) {
+    t.skip("openssl is missing");
+    return;
+  }
+  const stop = new AbortController();
+  const { cert, key, certFile, keyFile } = certificate;
+  const server = await serveHook({
+    name: "tls",
+    listen: "127.0.0.1:0",
+    tls: { cert, key, clientCa: cert },
+    signal: stop.signal,
+    beforeRelay: () => relay(),
+  });
+  t.after(() => server.close(0));
+  const check = (...argv: string[]) => runCommand("hook-check", server.address, "--timeout", "2s", ...argv);
+  await t.test("with a certificate of its own all holds", async () => {
+    const { status, stdout } = await check("--ca", certFile, "--cert", certFile, "--key", keyFile);
+    assert.equal(status, 0, stdout);
+  });
+  await t.test("in plaintext there is no connection, and the advice names TLS", async () => {
+    const { status, stdout } = await check();
+    assert.equal(status, 1);
+    assert.match(stdout, /no connection: .*\n.*with or without TLS/);
+  });
+  await t.test("a name that the certificate does not carry is refused", async () => {
+    const { status } = await check(
+      "--ca",
+      certFile,
+      "--cert",
+      certFile,
+      "--key",
+      keyFile,
+      "--server-name",
+      "x.example",
+    );
+    assert.equal(status, 1);
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
@@ -14,6 +14,7 @@ import { grpcTarget, parseAddress } from "../../../src/sdk/address.ts";
 import { type ClientTls, clientCredentials } from "../../../src/sdk/credentials.ts";
 import { createClient } from "../../../src/sdk/grpc.ts";
 import { addHeader, type Event, insert, reject, relay, serveHook } from "../../../src/sdk/index.ts";
+import { makeCertificate } from "./certificate.ts";
 import { ask, commEvents, connect, type HookClient, Stream, start, temporaryFolder } from "./harness.ts";
 
 const chunk = Buffer.alloc(65_536, "x");
@@ -592,18 +593,12 @@ test("a batch is handed over with everything that was in it", async (t) => {
 
 test("TLS", async (t) => {
   const folder = await temporaryFolder(t);
-  const made = spawnSync("openssl", [
-    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-    ...["-keyout", `${folder}/key.pem`, "-out", `${folder}/cert.pem`],
-    ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-  ]);
-  if (made.error) {
-    assert.notEqual(process.env.CI, "true", "openssl is missing");
+  const certificate = makeCertificate(folder);
+  if (certificate === undefined) {
     t.skip("openssl is missing");
     return;
   }
-  const cert = await readFile(`${folder}/cert.pem`);
-  const key = await readFile(`${folder}/key.pem`);
+  const { cert, key } = certificate;
   const askWith = async (t: TestContext, at: string, tls: ClientTls | undefined) => {
     const address = parseAddress(at);
     const { credentials, options } = clientCredentials(address, tls);
