@@ -41,6 +41,7 @@ const routes = {
   "six.example": "smtp:[2001:db8::10]",
   "node4.example": "smtp:[192.0.2.20]",
   "node6.example": "smtp:[2001:db8::20]",
+  "elsewhere.example": "smtp:[192.0.2.10]",
   // Nothing listens on the first of the two.
   "second.example": "smtp:[192.0.2.40], [192.0.2.20]",
 };
@@ -54,7 +55,7 @@ describe("mail of this host through warp", { skip }, () => {
     host = lab.namespace("host");
     mx = lab.namespace("mx");
     const addresses = ["10", "20", "30", "40"].flatMap((n) => [`192.0.2.${n}/24`, `2001:db8::${n}/64`]);
-    lab.link(host, "eth0", ["192.0.2.1/24", "2001:db8::1/64"], mx, "eth0", addresses);
+    lab.link(host, "eth0", ["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64"], mx, "eth0", addresses);
     certificate = makeCertificate(lab, "mx.destination.example");
     destination = await Postfix.start(lab, mx, {
       name: "destination",
@@ -210,6 +211,30 @@ describe("mail of this host through warp", { skip }, () => {
       assert.notEqual(message?.tls, "");
     });
   }
+
+  it("keeps the address that a client chose among this host's", async () => {
+    const base = ["--server", "192.0.2.20", "--from", "a@sender.example", "--to", "bob@node4.example"];
+    const input = makeMessage("second-address", 100).octets.subarray(0, -2);
+    const done = await host.complete("swaks", [...base, "--local-interface", "192.0.2.2", "--data", "-"], {
+      input,
+    });
+    assert.equal(done.status, 0, done.stdout + done.stderr);
+    assert.equal(taken(nodemailer).find(({ id }) => id === "second-address")?.peer, "192.0.2.2");
+  });
+
+  it("hands a destination's refusal to the client as it is", async () => {
+    const before = client.deliveries.length;
+    await client.submit(
+      "alice@sender.example",
+      ["bob@elsewhere.example"],
+      makeMessage("refused", 100).octets,
+    );
+    const [delivery] = (await client.delivered(before + 1)).slice(before);
+    assert.match(
+      delivery ?? "",
+      /status=bounced .*host 192\.0\.2\.10\[192\.0\.2\.10\] said: 554 5\.7\.1 <bob@elsewhere\.example>: Relay access denied/,
+    );
+  });
 
   it("offers no STARTTLS to a client without a certificate of its own", async () => {
     const args = ["--server", "192.0.2.20", "--from", "a@b.example", "--to", "bob@node4.example", "-tls"];

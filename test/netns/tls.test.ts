@@ -9,7 +9,7 @@ import { Postfix } from "./postfix.ts";
 import type { Taken } from "./programs/destination.ts";
 import { Warp } from "./warp.ts";
 
-const skip = labUnavailable("postfix", "openssl");
+const skip = labUnavailable("postfix", "openssl", "swaks");
 
 describe("TLS through warp", { skip }, () => {
   let lab: Lab;
@@ -96,6 +96,26 @@ describe("TLS through warp", { skip }, () => {
       "no 421 4.7.4 was logged",
     );
     assert.ok(!plain.lines.some((line) => line.includes('"id":"encrypt"')));
+  });
+
+  it("relays port 465 untouched: the client's TLS is the destination's", async () => {
+    const options = { listen: ["192.0.2.20"], port: 465, hostname: "mx.destination.example", implicit: true };
+    const implicit = mx.startNode(
+      "test/netns/programs/destination.ts",
+      JSON.stringify({ ...options, ...certificate }),
+    );
+    await implicit.line(/ready/);
+    const warp = await Warp.start(lab, host, { config: "capture: { ports: [25, 465] }\n" });
+    const envelope = ["--from", "a@sender.example", "--to", "bob@destination.example", "--data", "-"];
+    const args = ["--server", "192.0.2.20", "--port", "465", "--tlsc", "--tls-get-peer-cert", ...envelope];
+    const input = makeMessage("opaque", 20_000).octets.subarray(0, -2);
+    const done = await host.complete("swaks", args, { input });
+    const sessions = warp.sessions;
+    await warp.stop();
+    assert.equal(done.status, 0, done.stdout + done.stderr);
+    assert.equal((await takenBy(implicit, "opaque")).intact, true);
+    assert.equal(sessions, 1);
+    assert.doesNotMatch(warp.program.lines.join("\n"), /MAIL FROM/);
   });
 
   for (const [name, outcome] of [

@@ -1,6 +1,6 @@
 /**
  * A destination by nodemailer's smtp-server. One argument, JSON: { listen, port, hostname, cert, key } (STARTTLS is
- * offered where there is a certificate). Prints a line of JSON for each message that it took: envelope, peer, HELO name,
+ * offered where there is a certificate; with `implicit` the connection begins with TLS). Prints a line of JSON for each message that it took: envelope, peer, HELO name,
  * TLS, and whether the body is what its sender says it is.
  */
 
@@ -14,6 +14,7 @@ export interface DestinationOptions {
   readonly hostname: string;
   readonly cert?: string;
   readonly key?: string;
+  readonly implicit?: boolean;
 }
 
 export interface Taken {
@@ -34,6 +35,7 @@ let waiting = options.listen.length;
 for (const host of options.listen) {
   const server = new SMTPServer({
     name: options.hostname,
+    secure: options.implicit ?? false,
     authOptional: true,
     disableReverseLookup: true,
     size: 20_480_000,
