@@ -102,7 +102,7 @@ rspamd_config:register_symbol({
   end })
 `;
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", reject);
