@@ -127,7 +127,15 @@ export class EgressRouter implements Router {
     const rule = this.#rules.find((candidate) => !refuses(candidate) && candidate.matches(ruleFacts));
     const key = `${facts.client.ip}|${ruleFacts.provider}`;
     const unknown: Sender = { identity: "", standing: undefined };
-    const decision = this.#decide(rule, facts.destination, ruleFacts.provider, key, unknown, !isFinal);
+    let decision = this.#decide(rule, facts.destination, ruleFacts.provider, key, unknown, !isFinal);
+    if (!isFinal && decision.kind === "none") {
+      // Nothing of that pool can be used, but the sender's rule may name another: any leg will do until MAIL.
+      const others = this.#rules.filter(({ action }) => action.kind === "pool");
+      decision =
+        others
+          .map((other) => this.#decide(other, facts.destination, ruleFacts.provider, key, unknown, true))
+          .find(({ kind }) => kind === "ip") ?? decision;
+    }
     if (isFinal) this.#parts.telemetry.routeChoice(decision.rule, decision.pool, decision.tier);
     return decision;
   }

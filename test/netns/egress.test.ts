@@ -92,7 +92,7 @@ describe("source IPs by reputation", { skip }, () => {
     const from = recorded(plain, seen);
     assert.equal(from.length, 40);
     const moved = from.findIndex(({ peer }) => peer === PENALTY);
-    assert.ok(moved > 5 && moved < 35, `moved after ${moved}`);
+    assert.ok(moved >= 3 && moved < 35, `moved after ${moved}`);
     assert.ok(from.slice(0, moved).every(({ peer }) => SHARED.includes(peer)));
     assert.ok(from.slice(moved).every(({ peer }) => peer === PENALTY));
   });

@@ -40,7 +40,12 @@ async function say(line: string): Promise<string> {
 }
 
 await once(socket, "connect");
-await reply();
+const greeting = await reply();
+if (!greeting.startsWith("220")) {
+  console.log(JSON.stringify({ from: "", answer: greeting }));
+  socket.destroy();
+  process.exit(0);
+}
 await say("EHLO client.example");
 if (auth) await say("AUTH PLAIN AGFsaWNlAHNlY3JldA==");
 for (const from of senders) {

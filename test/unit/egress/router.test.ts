@@ -231,6 +231,14 @@ describe("at connect", () => {
     world.router.unusable("203.0.113.66", "not_local");
     assert.equal(world.connect().pool, "shared");
   });
+  it("takes any pool's IP where the likely one has none, since the sender's rule may name it", () => {
+    const world = new World();
+    world.router.unusable("203.0.113.10", "not_local");
+    world.router.unusable("203.0.113.11", "not_local");
+    assert.deepEqual([first(world.connect()), world.connect().predicted], ["203.0.113.66", true]);
+    world.router.unusable("203.0.113.66", "not_local");
+    assert.equal(world.connect().kind, "none");
+  });
   it("never answers with a refusal", () => {
     const reply = { code: 550, enhancedCode: "5.7.1", text: "no" };
     const world = new World({ rules: [{ name: "r", match: {}, action: { kind: "reject", reply } }] });

@@ -50,8 +50,8 @@ describe("docs/reputation.md", () => {
     assert.ok(found.length >= 10);
     for (const [name, hour, day, value, tier] of found) {
       const computed = score([tally(hour!), tally(day!)], settings.score);
-      assert.equal(computed.toFixed(3), value, name);
-      assert.equal(askedTier("neutral", computed, settings.ladder), tier, name);
+      assert.equal(computed.toFixed(3), value, name ?? "");
+      assert.equal(askedTier("neutral", computed, settings.ladder), tier, name ?? "");
     }
   });
   it("tells the spam run and the days after it as they go", () => {
