@@ -5,7 +5,13 @@
 import type { EventSink, Notice } from "../events/events.ts";
 import { createChain } from "../filter/chain.ts";
 import { createHoldStore } from "../stores/hold.ts";
-import { type Journal, type LeftJournal, openJournal } from "../stores/journal.ts";
+import {
+  adopt,
+  type Journal,
+  type JournalOptions,
+  type LeftJournal,
+  openJournal,
+} from "../stores/journal.ts";
 import { HookConnection } from "./connection.ts";
 import { settingsProblem } from "./credentials.ts";
 import type { SourceFacts } from "./event-encoding.ts";
@@ -57,7 +63,7 @@ class AssembledHooks implements Hooks {
   private readonly log: EventLog;
   private observers: Observer[] = [];
   private journal: Journal | undefined;
-  private left: readonly LeftJournal[] = [];
+  private left: LeftJournal[] = [];
   private stopped: Promise<void> | undefined;
 
   constructor(settings: HooksSettings, dependencies: HooksDependencies, tuning: HooksTuning) {
@@ -143,22 +149,42 @@ class AssembledHooks implements Hooks {
   }
 
   private openJournal(): void {
-    const { journal, hooks, workers } = this.settings;
-    if (journal === undefined || !hooks.some(mayObserve)) return;
+    const options = this.journalOptions();
+    if (options === undefined) return;
     try {
-      const opened = openJournal({
-        directory: journal.dir,
-        source: this.source,
-        maxOctets: Math.floor(journal.maxSizeOctets / workers),
-        fsyncMs: journal.fsyncMs,
-        observers: hooks.filter(mayObserve).map(({ name }) => name),
-        telemetry: this.dependencies.telemetry,
-      });
+      const opened = openJournal(options);
       this.journal = opened.own;
-      this.left = opened.left;
+      this.left = [...opened.left];
+      opened.own.alsoOnDisk = () => this.left.reduce((sum, journal) => sum + journal.octets, 0);
     } catch (cause) {
-      throw new Error(`journal: cannot use ${journal.dir}: ${(cause as Error).message}`, { cause });
+      throw new Error(`journal: cannot use ${options.directory}: ${(cause as Error).message}`, { cause });
     }
+  }
+
+  adopt(): void {
+    const options = this.journalOptions();
+    if (options === undefined || this.journal === undefined) return;
+    try {
+      const journals = adopt(options);
+      this.left = [...this.left.filter(({ octets }) => octets > 0), ...journals];
+      for (const observer of this.observers) observer.takeOver(journals);
+    } catch (cause) {
+      const { telemetry } = this.dependencies;
+      telemetry.log("error", "journal_not_taken_over", "the journal cannot be read", {}, cause);
+    }
+  }
+
+  private journalOptions(): JournalOptions | undefined {
+    const { journal, hooks, workers } = this.settings;
+    if (journal === undefined || !hooks.some(mayObserve)) return undefined;
+    return {
+      directory: journal.dir,
+      source: this.source,
+      maxOctets: Math.floor(journal.maxSizeOctets / workers),
+      fsyncMs: journal.fsyncMs,
+      observers: hooks.filter(mayObserve).map(({ name }) => name),
+      telemetry: this.dependencies.telemetry,
+    };
   }
 
   private connection(settings: HookSettings): HookConnection {

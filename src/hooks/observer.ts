@@ -71,6 +71,15 @@ export class Observer implements LogReader {
     this.running = this.run();
   }
 
+  /** Journals that were left meanwhile: sent next, on streams of their own; the live one goes on behind them. */
+  takeOver(journals: readonly LeftJournal[]): void {
+    const mine = journals.filter((journal) => journal.ackedSequence(this.settings.name) !== undefined);
+    if (mine.length === 0) return;
+    const isLive = this.left.length === 0;
+    this.left.push(...mine);
+    if (isLive) void this.stream?.finish(1000);
+  }
+
   /** Describe was answered, or the connection is gone. */
   connectionChanged(): void {
     const { description } = this.options.connection;
@@ -146,7 +155,7 @@ export class Observer implements LogReader {
         this.options.telemetry.log("error", "journal_unreadable", "the journal cannot be read", {}, cause);
       }
       if (end?.kind === "drained" && !this.stopping) {
-        this.left.shift();
+        if (left !== undefined) this.left.shift();
         await this.stream.finish(1000);
       }
       if (!this.stopping) {

@@ -22,6 +22,8 @@ export interface PluginDependencies {
   readonly program?: string;
   /** Where the socket's folder is made; default: the system's temporary directory. */
   readonly directory?: string;
+  /** Not before this: another process still has them, and they bear only one (a file that is appended to). */
+  readonly after?: Promise<void>;
   /** How long the first start is waited for before the proxy goes on without it. ms, default 30,000. */
   readonly startMs?: number;
   /** Pauses before starting again, the first and the longest. ms, default 500 and 30,000. */
@@ -101,7 +103,12 @@ class Supervisor implements Plugins {
   }
 
   async firstStart(): Promise<void> {
-    const { startMs = 30_000 } = this.#dependencies;
+    const { startMs = 30_000, after } = this.#dependencies;
+    if (after !== undefined) {
+      // Whoever needs them connects again and again until they are there.
+      void after.then(() => (this.#stopped === undefined ? this.#start() : undefined));
+      return;
+    }
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<"late">((resolve) => {
       timer = setTimeout(() => resolve("late"), startMs);

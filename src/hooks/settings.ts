@@ -82,6 +82,8 @@ export interface Hooks {
    * certificate that cannot be read, a journal or spool that cannot be written); a hook that is absent is only reported.
    */
   start(): Promise<void>;
+  /** Takes over, in the journal, what processes have left that ended meanwhile. */
+  adopt(): void;
   /** Waits up to `flushMs` (default 5 s) for observers to acknowledge, then closes everything. */
   stop(flushMs?: number): Promise<void>;
 }

@@ -7,6 +7,9 @@ import type { Endpoint } from "../events/events.ts";
 import { native } from "./native.ts";
 import { NodeTransport, plainIp, type Transport } from "./transport.ts";
 
+/** Connections that wait to be accepted (the kernel takes the smaller of this and net.core.somaxconn). */
+const BACKLOG = 4096;
+
 export interface ListenerOptions {
   readonly address: Endpoint;
   /** Several processes accept on this port. */
@@ -47,7 +50,8 @@ export function listen(
 
 function bind(server: Server, { address, reusePort, transparent, fd }: ListenerOptions): void {
   if (fd !== undefined) {
-    server.listen({ fd });
+    // node:net calls listen(2) again; without a number the queue would shrink to 511.
+    server.listen({ fd }, BACKLOG);
   } else if (native.unavailable === undefined && (reusePort || transparent)) {
     server.listen({
       fd: native.createListener({
@@ -55,11 +59,11 @@ function bind(server: Server, { address, reusePort, transparent, fd }: ListenerO
         port: address.port,
         reusePort,
         transparent,
-        backlog: 4096,
+        backlog: BACKLOG,
       }),
     });
   } else {
-    server.listen({ host: address.ip, port: address.port, backlog: 4096 });
+    server.listen({ host: address.ip, port: address.port, backlog: BACKLOG });
   }
 }
 

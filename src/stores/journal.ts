@@ -58,7 +58,6 @@ export function openJournal(options: JournalOptions): { own: Journal; left: read
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
   const own = Journal.create(options);
   const left = adopt(options);
-  own.alsoOnDisk = () => left.reduce((sum, journal) => sum + journal.octets, 0);
   return { own, left };
 }
 
@@ -442,7 +441,8 @@ export class LeftJournal implements JournalSource {
   }
 }
 
-function adopt(options: JournalOptions): LeftJournal[] {
+/** Takes over the epochs that nobody holds now: of processes that ended without having been heard to the end. */
+export function adopt(options: JournalOptions): LeftJournal[] {
   const left: LeftJournal[] = [];
   // ULIDs: in the order in which they began.
   for (const name of readdirSync(options.directory).sort()) {

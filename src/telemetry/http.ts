@@ -19,9 +19,12 @@ export interface TelemetryServer {
 
 const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
-/** Resolves when it listens; rejects when it can't (EADDRINUSE, EADDRNOTAVAIL). Port 0: any free one. */
+/**
+ * Resolves when it listens; rejects when it can't (EADDRINUSE, EADDRNOTAVAIL). Port 0: any free one. `fd`: a socket that
+ * listens already.
+ */
 export function serveTelemetry(
-  listen: { readonly ip: string; readonly port: number },
+  listen: { readonly ip: string; readonly port: number } | { readonly fd: number },
   sources: TelemetrySources,
 ): Promise<TelemetryServer> {
   const server = createServer((request, response) => {
@@ -37,7 +40,8 @@ export function serveTelemetry(
   server.keepAliveTimeout = 75_000;
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(listen.port, listen.ip, () => {
+    const options = "fd" in listen ? listen : { port: listen.port, host: listen.ip };
+    server.listen(options, () => {
       server.off("error", reject);
       const { address, port } = server.address() as AddressInfo;
       resolve({ address: { ip: address, port }, close: () => close(server) });

@@ -40,6 +40,11 @@ export class Log {
     );
   }
 
+  /** From now on (reload). */
+  setLevel(level: LogOptions["level"]): void {
+    this.#pino.level = level;
+  }
+
   /** Would a line of this level be written? */
   enabled(level: LogLevel): boolean {
     return this.#pino.isLevelEnabled(level);

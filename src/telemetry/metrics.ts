@@ -188,6 +188,18 @@ export function mergedMetrics(exports: readonly (readonly ExportedMetric[])[]): 
   return AggregatorRegistry.aggregate(exports as unknown as object[]).metrics();
 }
 
+/**
+ * What processes that are gone have counted, as one: without it a sum would fall when one ends, which a reader of counters
+ * takes for a restart. Gauges of theirs are over.
+ */
+export async function countedBy(
+  exports: readonly (readonly ExportedMetric[])[],
+): Promise<readonly ExportedMetric[]> {
+  const merged = AggregatorRegistry.aggregate(exports as unknown as object[]);
+  const metrics = (await merged.getMetricsAsJSON()) as unknown as readonly ExportedMetric[];
+  return metrics.filter(({ type }) => type !== "gauge");
+}
+
 export interface MailMetrics {
   readonly provider: Busiest;
   readonly transactions: Counter;

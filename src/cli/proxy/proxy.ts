@@ -1,10 +1,16 @@
 /**
  * The proxy of one process, put together from its configuration: what listens, what a session is given, what takes the
  * events. `start`, `reload`, `drain`.
+ *
+ * A reload that changes hooks begins a new generation: hooks that are connected, and the sessions that use them. Sessions
+ * that run keep the generation in which they began, with its filters, until they end; so no message ever meets a chain that
+ * is half changed, and a filter cannot be walked around during a reload.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { ClientNetworks, Config } from "../../config/schema.ts";
 import { classifyReply } from "../../deliverability/classify.ts";
+import type { SelectRoute } from "../../egress/contract.ts";
 import type { Endpoint, EventSink, Notice } from "../../events/events.ts";
 import type { Telemetry } from "../../events/telemetry.ts";
 import { createHooks, type HookSettings, type Hooks } from "../../hooks/index.ts";
@@ -12,11 +18,12 @@ import { UlidSource } from "../../hooks/ulid.ts";
 import { NodeDialer } from "../../net/dial.ts";
 import { type Listener, listen } from "../../net/listener.ts";
 import { isLoopback, LocalAddresses } from "../../net/local-addresses.ts";
-import { native } from "../../net/native.ts";
 import type { AdmissionRules } from "../../session/admission.ts";
 import { systemClock } from "../../session/clock.ts";
 import { Sessions, type SessionsSetup } from "../../session/sessions.ts";
+import type { SharedState } from "../../stores/shared-state.ts";
 import { createEgress, type Egress } from "./egress.ts";
+import { markIfAllowed } from "./host-checks.ts";
 import { networkTest, sessionTls } from "./tls.ts";
 
 export interface ProxyDependencies {
@@ -28,116 +35,165 @@ export interface ProxyDependencies {
   readonly worker: number;
   /** Hook servers that this program started itself (`--plugins`). */
   readonly extraHooks: readonly HookSettings[];
-  /** Listening sockets that were handed to this process, in the order of `listen`. */
-  readonly inherited: readonly number[];
+  /** Listening sockets of this process; undefined: it makes them itself, from the configuration. */
+  readonly sockets: readonly number[] | undefined;
+  /** Counts that all workers share. */
+  readonly shared: SharedState;
 }
 
-export class Proxy {
+interface Generation {
+  readonly hooks: Hooks;
+  readonly sessions: Sessions;
+}
+
+export class SmtpProxy {
   private config: Config;
   private readonly dependencies: ProxyDependencies;
   private readonly local = new LocalAddresses();
   private readonly ids = new UlidSource();
   private readonly ownLegs = new Set<string>();
-  private readonly hooks: Hooks;
+  private readonly selectRoute: SelectRoute;
   private egress!: Egress;
-  private sessions!: Sessions;
-  private listeners: Listener[] = [];
+  private generation!: Generation;
+  /** Generations whose last sessions are still running. */
+  private readonly retired = new Map<Generation, Promise<void>>();
+  private listeners = new Map<number, Listener>();
   private draining = false;
 
   constructor(loaded: LoadedConfig, dependencies: ProxyDependencies) {
     this.config = loaded.config;
     this.dependencies = dependencies;
-    const { telemetry, version, worker } = dependencies;
-    this.hooks = createHooks(
-      { ...this.config, hooks: [...this.config.hooks, ...dependencies.extraHooks] },
-      {
-        telemetry,
-        version,
-        worker,
-        notice: (notice) => this.notify(notice),
-        isOwnAddress: (ip) => this.local.has(ip),
+    const hooks = () => this.generation.hooks.selectRoute;
+    this.selectRoute = {
+      get available() {
+        return hooks().available;
       },
-    );
+      ask: (question) => hooks().ask(question),
+    };
   }
 
   /** Where it listens, once it does. */
   get addresses(): readonly Endpoint[] {
-    return this.listeners.map((listener) => listener.address);
+    return [...this.listeners.values()].map((listener) => listener.address);
   }
 
   get sessionCount(): number {
-    return this.sessions.count;
+    return [this.generation, ...this.retired.keys()].reduce((sum, { sessions }) => sum + sessions.count, 0);
   }
 
   /** Checks all that can be checked, connects hooks and stores, and listens. Throws with a plain text. */
   async start(): Promise<void> {
-    const { telemetry, version, worker } = this.dependencies;
-    this.checkPlatform();
-    await this.hooks.start();
+    const { telemetry, version, worker, sockets } = this.dependencies;
+    const hooks = this.makeHooks(this.config);
+    await hooks.start();
     this.egress = await createEgress(this.config, {
       telemetry,
       version,
       worker,
       isOwnAddress: (ip) => this.local.has(ip),
       notify: (notice) => this.notify(notice),
-      selectRoute: this.hooks.selectRoute,
+      selectRoute: this.selectRoute,
       newId: () => this.ids.next(Date.now()),
     });
-    this.sessions = new Sessions(this.setup(this.config));
-    await this.listen();
+    this.generation = this.makeGeneration(this.config, hooks);
+    if (sockets === undefined) await this.listen();
+    else for (const fd of sockets) await this.accept(fd);
   }
 
-  private checkPlatform(): void {
-    const { mode } = this.config.capture;
-    if (mode !== "fixed" && native.unavailable !== undefined) {
-      throw new Error(
-        `capture.mode ${mode} needs what this platform lacks: ${native.unavailable}; fixed mode works (--destination)`,
-      );
-    }
+  /** Accepts from this listening socket, which becomes this process's to close. */
+  async accept(fd: number): Promise<void> {
+    const [address] = this.config.listen;
+    if (address === undefined) throw new Error("nothing to listen on");
+    const options = { address, reusePort: false, transparent: false, fd };
+    this.listeners.set(fd, await listen(options, this.accepted));
   }
 
+  /** Accepts no more from this socket. */
+  release(fd: number): void {
+    this.listeners.get(fd)?.close();
+    this.listeners.delete(fd);
+  }
+
+  /** Without the addon: node:net's own sockets. */
   private async listen(): Promise<void> {
-    const { listen: addresses, listenIsDefault, workers, capture } = this.config;
+    const { listen: addresses, listenIsDefault } = this.config;
     for (const [index, address] of addresses.entries()) {
       try {
-        const listener = await listen(
-          {
-            address,
-            reusePort: workers > 1,
-            transparent: capture.mode === "tproxy",
-            fd: this.dependencies.inherited[index],
-          },
-          (transport, original) => this.sessions.accept(transport, original),
-        );
-        this.listeners.push(listener);
+        const options = { address, reusePort: false, transparent: false };
+        // Negative, since no descriptor is known here.
+        this.listeners.set(-1 - index, await listen(options, this.accepted));
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         const absent = code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT";
         if (listenIsDefault && absent && addresses.length > 1) continue;
-        throw new Error(`cannot listen on ${address.ip}:${address.port}: ${(error as Error).message}`, {
-          cause: error,
-        });
+        throw error;
       }
     }
-    if (this.listeners.length === 0) throw new Error("cannot listen on any address");
   }
 
-  /** New sessions see the new file. What cannot change while it runs is the caller's to check. */
-  reload(loaded: LoadedConfig): void {
-    const setup = this.setup(loaded.config);
-    this.config = loaded.config;
-    this.egress.configure(loaded.config);
-    this.sessions.setup = setup;
+  private readonly accepted: Parameters<typeof listen>[1] = (transport, original) =>
+    this.generation.sessions.accept(transport, original);
+
+  /** New sessions see the new file. Throws, with nothing changed, where it cannot be used. */
+  async reload(loaded: LoadedConfig): Promise<void> {
+    const { config } = loaded;
+    const before = this.generation;
+    if (isDeepStrictEqual(hookSettings(this.config), hookSettings(config))) {
+      before.sessions.setup = this.setup(config, before.hooks);
+    } else {
+      this.generation = await this.nextGeneration(config);
+      this.retire(before);
+    }
+    this.egress.configure(config);
+    this.config = config;
   }
 
-  /** Accepts no more, lets transactions finish, and closes everything behind the last session. */
-  async drain(): Promise<void> {
+  private async nextGeneration(config: Config): Promise<Generation> {
+    const hooks = this.makeHooks(config);
+    try {
+      await hooks.start();
+      return this.makeGeneration(config, hooks);
+    } catch (error) {
+      await hooks.stop(0);
+      throw error;
+    }
+  }
+
+  private retire(generation: Generation): void {
+    const ended = generation.sessions
+      .whenEmpty()
+      .then(() => generation.hooks.stop())
+      .finally(() => {
+        this.retired.delete(generation);
+        if (!this.draining) this.adoptJournals();
+      });
+    this.retired.set(generation, ended);
+  }
+
+  /**
+   * Lets transactions finish, and closes everything behind the last session. `accept`: whoever connects meanwhile is told
+   * 421; else the listening sockets are left at once, to whoever has them too.
+   */
+  async drain(accept: boolean): Promise<void> {
+    if (!accept) this.stopListening();
     if (this.draining) return;
     this.draining = true;
-    for (const listener of this.listeners) listener.close();
-    await this.sessions.drain(this.config.timeouts.drainMs);
-    await this.hooks.stop();
+    const generations = [this.generation, ...this.retired.keys()];
+    const { drainMs } = this.config.timeouts;
+    await Promise.all(generations.map(({ sessions }) => sessions.drain(drainMs)));
+    this.stopListening();
+    await Promise.all([this.generation.hooks.stop(), ...this.retired.values()]);
     await this.egress.close();
+  }
+
+  /** Events that another process left in the journal: it has ended meanwhile. */
+  adoptJournals(): void {
+    this.generation.hooks.adopt();
+  }
+
+  stopListening(): void {
+    for (const listener of this.listeners.values()) listener.close();
+    this.listeners.clear();
   }
 
   private notify(notice: Notice): void {
@@ -148,7 +204,27 @@ export class Proxy {
 
   // --------------------------------------------------------------------------------------------- what sessions are given
 
-  private setup(config: Config): SessionsSetup {
+  private makeHooks(config: Config): Hooks {
+    const { telemetry, version, worker, extraHooks, shared } = this.dependencies;
+    return createHooks(
+      { ...config, hooks: [...config.hooks, ...extraHooks] },
+      {
+        telemetry,
+        version,
+        worker,
+        holdPool: shared.pool(worker, config.filter.holdTotalOctets),
+        notice: (notice) => this.notify(notice),
+        isOwnAddress: (ip) => this.local.has(ip),
+      },
+    );
+  }
+
+  private makeGeneration(config: Config, hooks: Hooks): Generation {
+    const { shared, worker } = this.dependencies;
+    return { hooks, sessions: new Sessions(this.setup(config, hooks), shared.counts(worker)) };
+  }
+
+  private setup(config: Config, hooks: Hooks): SessionsSetup {
     const { telemetry, sinks } = this.dependencies;
     const { capture } = config;
     return {
@@ -160,11 +236,11 @@ export class Proxy {
           chainBudgetMs: config.filter.chainBudgetMs,
         },
         tls: sessionTls(config, telemetry),
-        dialer: new NodeDialer({ mark: this.mark(config), transparent: capture.mode === "tproxy" }),
+        dialer: new NodeDialer({ mark: markIfAllowed(config), transparent: capture.mode === "tproxy" }),
         router: this.egress.router,
-        chain: this.hooks.chain,
-        hold: this.hooks.hold,
-        sinks: [...sinks, this.egress.router.outcomes, ...this.hooks.sinks],
+        chain: hooks.chain,
+        hold: hooks.hold,
+        sinks: [...sinks, this.egress.router.outcomes, ...hooks.sinks],
         telemetry,
         clock: systemClock,
         newId: () => this.ids.next(Date.now()),
@@ -176,25 +252,6 @@ export class Proxy {
       rules: this.admissionRules(config),
       clientSource: (client) => this.clientSource(config, client),
     };
-  }
-
-  /** SO_MARK needs a right that not everybody has: without it the rules exempt warp by its uid. */
-  private mark(config: Config): number {
-    const { mode, mark } = config.capture;
-    if (mode === "fixed" || native.unavailable !== undefined) return 0;
-    try {
-      native.closeFd(native.createSocket(4, { mark }));
-      return mark;
-    } catch (error) {
-      this.dependencies.telemetry.log(
-        "warn",
-        "no_mark",
-        "capture.mark cannot be set (CAP_NET_ADMIN is missing): the capture rules have to exempt warp by its uid",
-        {},
-        error,
-      );
-      return 0;
-    }
   }
 
   /** The client's own address where the kernel handed us the connection, this host has it, and it isn't loopback. */
@@ -218,8 +275,8 @@ export class Proxy {
       isDenied: networkTest(destinations.deny),
       isClient: this.clientTest(config.clients),
       isLocalAddress: (ip) => this.local.has(ip),
-      sessions: Math.ceil(limits.sessions / config.workers),
-      sessionsPerClient: Math.ceil(limits.sessionsPerClient / config.workers),
+      sessions: limits.sessions,
+      sessionsPerClient: limits.sessionsPerClient,
     };
   }
 
@@ -227,4 +284,9 @@ export class Proxy {
     const within = networkTest(networks);
     return (ip) => (self && this.local.has(ip)) || within(ip);
   }
+}
+
+/** What hooks are made from; where none of it changed, the connected ones go on. */
+function hookSettings({ hooks, filter, limits }: Config): unknown {
+  return { hooks, filter, messageOctets: limits.messageOctets };
 }

@@ -1,0 +1,306 @@
+/**
+ * Worker processes under the primary: started with the proxy's sockets, supervised, started again when they die (at once,
+ * then with growing pauses), told of reloads and of the end. While one is away its sockets are lent to a sibling, so that no
+ * connection waits for it. Numbers are stable: the journal and the log know a worker by its number.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { LoadedConfig } from "../../config/load.ts";
+import type { Endpoint } from "../../events/events.ts";
+import { native } from "../../net/native.ts";
+import { type SharedShape, SharedState, sharedOctets } from "../../stores/shared-state.ts";
+import type { ExportedMetric } from "../../telemetry/cells.ts";
+import { countedBy } from "../../telemetry/metrics.ts";
+import type { Crew, CrewOptions } from "./crew.ts";
+import { type OpenAddress, socketsOf } from "./sockets.ts";
+import type { FromWorker, ToWorker } from "./worker-messages.ts";
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 10_000;
+/** A worker that lived so long is started again at once. */
+const SETTLED_MS = 10_000;
+const START_MS = 60_000;
+const RELOAD_MS = 30_000;
+const EXPORT_MS = 2000;
+/** How old the last known counts of a worker may be that was killed. */
+const PULL_MS = 5000;
+/** Beyond `timeouts.drain`, for hooks to take the last events. */
+const DRAIN_EXTRA_MS = 15_000;
+
+interface Worker {
+  readonly number: number;
+  /** Indexes of its own sockets. */
+  readonly sockets: readonly number[];
+  child: ChildProcess | undefined;
+  state: "starting" | "ready" | "down";
+  startedAt: number;
+  pauseMs: number;
+  again: NodeJS.Timeout | undefined;
+  metrics: readonly ExportedMetric[];
+  exited: Promise<void>;
+}
+
+export class Workers implements Crew {
+  readonly addresses: readonly Endpoint[];
+  private readonly options: CrewOptions;
+  private readonly fds: readonly number[];
+  private readonly shape: SharedShape;
+  private readonly sharedFd: number;
+  private readonly shared: SharedState;
+  private readonly workers: readonly Worker[];
+  private readonly lentTo = new Map<number, Worker>();
+  private readonly answers = new Map<number, (message: FromWorker | undefined) => void>();
+  private loaded: LoadedConfig;
+  private departed: readonly ExportedMetric[] = [];
+  private nextId = 1;
+  private draining = false;
+  private pulling: NodeJS.Timeout | undefined;
+
+  constructor(options: CrewOptions, addresses: readonly OpenAddress[]) {
+    const { config } = options.loaded;
+    this.options = options;
+    this.loaded = options.loaded;
+    this.addresses = addresses.map(({ address }) => address);
+    this.fds = addresses.flatMap(({ fds }) => fds);
+    this.shape = { workers: config.workers, sessions: config.limits.sessions };
+    this.sharedFd = native.createSharedMemory(sharedOctets(this.shape));
+    this.shared = new SharedState(native.mapSharedMemory(this.sharedFd), this.shape);
+    this.workers = Array.from({ length: config.workers }, (_, number) => ({
+      number,
+      sockets: socketsOf(addresses, number, config.workers).map((fd) => this.fds.indexOf(fd)),
+      child: undefined,
+      state: "down",
+      startedAt: 0,
+      pauseMs: FIRST_PAUSE_MS,
+      again: undefined,
+      metrics: [],
+      exited: Promise.resolve(),
+    }));
+  }
+
+  async start(): Promise<void> {
+    try {
+      await Promise.all(this.workers.map((worker) => this.spawn(worker)));
+    } catch (error) {
+      this.draining = true;
+      for (const { child } of this.workers) child?.kill("SIGKILL");
+      throw error;
+    }
+    if (this.options.observation.metrics === undefined) return;
+    this.pulling = setInterval(() => void this.exportMetrics(), PULL_MS);
+    this.pulling.unref();
+  }
+
+  async reload(loaded: LoadedConfig): Promise<void> {
+    const before = this.loaded;
+    // Whoever is started from now on begins with it.
+    this.loaded = loaded;
+    const problems = await this.reloadAll(this.ready(), loaded);
+    const [problem] = problems.values();
+    if (problem === undefined) return;
+    this.loaded = before;
+    await this.reloadAll(
+      this.ready().filter((worker) => !problems.has(worker)),
+      before,
+    );
+    throw new Error(problem);
+  }
+
+  async drain(accept: boolean): Promise<void> {
+    this.draining = true;
+    clearInterval(this.pulling);
+    for (const worker of this.workers) {
+      clearTimeout(worker.again);
+      if (worker.state === "starting") worker.child?.kill("SIGKILL");
+      else this.send(worker, { kind: "drain", accept });
+    }
+    const patience = this.loaded.config.timeouts.drainMs + DRAIN_EXTRA_MS;
+    const timer = setTimeout(() => {
+      for (const { child } of this.workers) child?.kill("SIGKILL");
+    }, patience);
+    await Promise.all(this.workers.map(({ exited }) => exited));
+    clearTimeout(timer);
+  }
+
+  async exportMetrics(): Promise<readonly (readonly ExportedMetric[])[]> {
+    await Promise.all(this.ready().map((worker) => this.pull(worker)));
+    return [...this.workers.map(({ metrics }) => metrics), this.departed];
+  }
+
+  notReady(): readonly string[] {
+    return this.workers
+      .filter(({ state }) => state !== "ready")
+      .map(({ number }) => `worker ${number} is not running`);
+  }
+
+  predecessorEnded(): void {
+    // One of them is enough: what it takes over, the others find locked.
+    const [first] = this.ready();
+    if (first !== undefined) this.send(first, { kind: "adopt_journals" });
+  }
+
+  /** For tests and operators: process ids by number. */
+  get pids(): readonly (number | undefined)[] {
+    return this.workers.map(({ child }) => child?.pid);
+  }
+
+  // -------------------------------------------------------------------------------------------------------- one worker
+
+  /** Resolves when it accepts. */
+  private spawn(worker: Worker): Promise<void> {
+    const program = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
+    const child = spawn(process.execPath, [...process.execArgv, program], {
+      stdio: ["ignore", "inherit", "inherit", "ipc", this.sharedFd, ...this.fds],
+      serialization: "advanced",
+    });
+    worker.child = child;
+    worker.state = "starting";
+    worker.startedAt = performance.now();
+    return new Promise((resolve, reject) => {
+      let problem: string | undefined;
+      const late = setTimeout(() => {
+        problem = `did not start within ${START_MS / 1000} s`;
+        child.kill("SIGKILL");
+      }, START_MS);
+      child.on("message", (message: FromWorker) => {
+        if (message.kind === "failed") problem = message.text;
+        else if (message.kind !== "ready") this.answers.get(message.id)?.(message);
+        else {
+          clearTimeout(late);
+          this.isReady(worker);
+          resolve();
+        }
+      });
+      worker.exited = new Promise((exited) => {
+        const gone = (why: string): void => {
+          clearTimeout(late);
+          if (worker.child === child) worker.child = undefined;
+          reject(new Error(problem ?? `worker ${worker.number} did not start: ${why}`));
+          this.ended(worker, problem ?? why);
+          exited();
+        };
+        // A child that could not be made has no "exit".
+        child.once("error", (error) => {
+          if (child.pid === undefined) gone(error.message);
+        });
+        child.once("exit", (status, signal) => gone(signal ?? `exit status ${status}`));
+      });
+      this.send(worker, this.startMessage(worker));
+    });
+  }
+
+  private startMessage(worker: Worker): ToWorker {
+    const { version, pluginsAddress } = this.options;
+    return {
+      kind: "start",
+      loaded: this.loaded,
+      version,
+      worker: worker.number,
+      shape: this.shape,
+      pluginsAddress,
+      sockets: worker.sockets,
+    };
+  }
+
+  private isReady(worker: Worker): void {
+    worker.state = "ready";
+    for (const socket of worker.sockets) {
+      const sibling = this.lentTo.get(socket);
+      if (sibling !== undefined) this.send(sibling, { kind: "return", sockets: [socket] });
+      this.lentTo.delete(socket);
+    }
+    this.lend();
+  }
+
+  private ended(worker: Worker, why: string): void {
+    worker.state = "down";
+    this.shared.clear(worker.number);
+    const { metrics } = worker;
+    worker.metrics = [];
+    void countedBy([this.departed, metrics]).then((departed) => {
+      this.departed = departed;
+    });
+    if (this.draining) return;
+    for (const [socket, sibling] of this.lentTo) if (sibling === worker) this.lentTo.delete(socket);
+    this.lend();
+    const settled = performance.now() - worker.startedAt > SETTLED_MS;
+    const pauseMs = settled ? 0 : worker.pauseMs;
+    worker.pauseMs = settled ? FIRST_PAUSE_MS : Math.min(worker.pauseMs * 2, LONGEST_PAUSE_MS);
+    this.options.observation.log.write(
+      "error",
+      "worker_ended",
+      `worker ${worker.number} ended (${why}), starting it again in ${pauseMs} ms; its sessions are lost`,
+      { worker: worker.number },
+    );
+    worker.again = setTimeout(() => {
+      // Its end tells why, and starts it once more.
+      this.spawn(worker).catch(() => {});
+    }, pauseMs);
+  }
+
+  /** What those who are away would accept from goes to one who is there. */
+  private lend(): void {
+    const sibling = this.ready()[0];
+    if (sibling === undefined || this.draining) return;
+    const idle = this.workers
+      .filter(({ state }) => state !== "ready")
+      .flatMap(({ sockets }) => sockets)
+      .filter((socket) => !this.lentTo.has(socket));
+    for (const socket of idle) this.lentTo.set(socket, sibling);
+    if (idle.length > 0) this.send(sibling, { kind: "lend", sockets: idle });
+  }
+
+  private ready(): Worker[] {
+    return this.workers.filter(({ state }) => state === "ready");
+  }
+
+  private send({ child }: Worker, message: ToWorker): void {
+    // One that dies meanwhile is met by its "exit".
+    if (child?.connected === true) child.send(message, () => {});
+  }
+
+  /** Undefined: no answer in time. */
+  private ask(
+    worker: Worker,
+    message: (id: number) => ToWorker,
+    ms: number,
+  ): Promise<FromWorker | undefined> {
+    const id = this.nextId++;
+    return new Promise((resolve) => {
+      const settle = (answer: FromWorker | undefined): void => {
+        clearTimeout(timer);
+        worker.child?.removeListener("exit", gone);
+        this.answers.delete(id);
+        resolve(answer);
+      };
+      const gone = (): void => settle(undefined);
+      const timer = setTimeout(gone, ms);
+      worker.child?.once("exit", gone);
+      this.answers.set(id, settle);
+      this.send(worker, message(id));
+    });
+  }
+
+  private async pull(worker: Worker): Promise<void> {
+    const { child } = worker;
+    const answer = await this.ask(worker, (id) => ({ kind: "export", id }), EXPORT_MS);
+    if (answer?.kind === "exported" && worker.child === child) worker.metrics = answer.metrics;
+  }
+
+  private async reloadAll(
+    workers: readonly Worker[],
+    loaded: LoadedConfig,
+  ): Promise<ReadonlyMap<Worker, string>> {
+    const problems = new Map<Worker, string>();
+    await Promise.all(
+      workers.map(async (worker) => {
+        const answer = await this.ask(worker, (id) => ({ kind: "reload", id, loaded }), RELOAD_MS);
+        const problem = answer?.kind === "reloaded" ? answer.problem : "no answer in time";
+        // One that died meanwhile begins anew with the new file.
+        if (problem !== undefined && worker.state === "ready") problems.set(worker, problem);
+      }),
+    );
+    return problems;
+  }
+}
