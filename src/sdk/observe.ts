@@ -18,7 +18,7 @@ import type {
   ObserveResponseSchema,
   Source,
 } from "../gen/warp/hook/v1/hook_pb.ts";
-import { StatusError } from "./failure.ts";
+import { asError, StatusError } from "./failure.ts";
 
 export interface ObserveContext {
   /** Which proxy, worker and epoch the events are from; their sequences count within it. */
@@ -67,40 +67,80 @@ export async function serveObserve(
   options: ObserveOptions,
   stopping: AbortSignal,
 ): Promise<void> {
-  const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<ObserveRequest>;
-  const stopped = new Promise<"stopped">((resolve) => onAbort(stopping, () => resolve("stopped")));
-  const gone = new AbortController();
-  call.once("cancelled", () => gone.abort());
-  let source: Source | undefined;
-  let acked = 0n;
-  const acknowledge = async (): Promise<void> => {
-    if (!call.write({ ackedSequence: acked }) && !call.cancelled)
-      await once(call, "drain", { signal: gone.signal });
-  };
+  const stream = new ObservedStream(call, options);
+  const stop = (): void => stream.stop();
+  stopping.addEventListener("abort", stop, { once: true });
   try {
-    for (;;) {
-      const next = await Promise.race([requests.next(), stopped]);
-      if (next === "stopped" || next.done === true) break;
-      source = next.value.source ?? source;
-      const { events } = next.value;
-      const last = events.at(-1);
-      if (last !== undefined) {
-        const keepAlive = setInterval(() => call.write({ ackedSequence: acked }), options.keepAliveMs);
-        try {
-          await inTime(options, (signal) => options.handler(events, { source, signal }), gone.signal);
-        } finally {
-          clearInterval(keepAlive);
-        }
-        acked = last.sequence;
-      }
-      await acknowledge();
-    }
-    call.end();
+    if (stopping.aborted) stream.stop();
+    else await stream.run();
   } catch (cause) {
-    if (call.cancelled) return; // the proxy left: nobody to tell, and it will send the batch again
-    const error = cause instanceof Error ? cause : new Error(String(cause));
+    if (stream.isOver) return; // nobody to tell: the proxy left (it will send the batch again), or we stopped
+    const error = asError(cause);
     options.onError(error);
     call.emit("error", new StatusError(grpc.status.UNAVAILABLE, `not stored: ${error.message}`));
+  } finally {
+    // It outlives the stream.
+    stopping.removeEventListener("abort", stop);
+  }
+}
+
+class ObservedStream {
+  readonly #call: ObserveCall;
+  readonly #options: ObserveOptions;
+  readonly #gone = new AbortController();
+  #source: Source | undefined;
+  #acked = 0n;
+  /** The batch at hand; undefined: waiting for one. */
+  #batch: AbortController | undefined;
+  #stopping = false;
+
+  constructor(call: ObserveCall, options: ObserveOptions) {
+    this.#call = call;
+    this.#options = options;
+    call.once("cancelled", () => {
+      this.#gone.abort();
+      this.#batch?.abort();
+    });
+  }
+
+  get isOver(): boolean {
+    return this.#call.cancelled || (this.#stopping && this.#batch === undefined);
+  }
+
+  async run(): Promise<void> {
+    for await (const request of this.#call.iterator({ destroyOnReturn: false })) {
+      const { source, events } = request as ObserveRequest;
+      this.#source = source ?? this.#source;
+      if (events.length > 0) await this.#store(events);
+      if (!this.#acknowledge()) await once(this.#call, "drain", { signal: this.#gone.signal });
+      if (this.#stopping) break;
+    }
+    this.#call.end();
+  }
+
+  /** Ends it now where nothing is under way, else behind the batch at hand. */
+  stop(): void {
+    this.#stopping = true;
+    if (this.#batch === undefined) this.#call.end();
+  }
+
+  async #store(events: readonly Event[]): Promise<void> {
+    const { handler, batchTimeoutMs, keepAliveMs } = this.#options;
+    const batch = new AbortController();
+    this.#batch = batch;
+    const keepAlive = setInterval(() => this.#acknowledge(), keepAliveMs);
+    try {
+      await inTime(batchTimeoutMs, batch, handler(events, { source: this.#source, signal: batch.signal }));
+    } finally {
+      clearInterval(keepAlive);
+    }
+    this.#batch = undefined;
+    this.#acked = events.at(-1)!.sequence;
+  }
+
+  /** False: the transport takes no more for now. */
+  #acknowledge(): boolean {
+    return this.#call.cancelled || this.#call.write({ ackedSequence: this.#acked });
   }
 }
 
@@ -132,30 +172,19 @@ function dispatch(handlers: EventHandlers, event: Event, context: ObserveContext
   }
 }
 
-async function inTime(
-  options: ObserveOptions,
-  work: (signal: AbortSignal) => void | Promise<void>,
-  gone: AbortSignal,
-): Promise<void> {
-  const late = new AbortController();
-  const signal = AbortSignal.any([gone, late.signal]);
+/** Waits for the work, or gives it up by aborting `batch` and rejecting. */
+async function inTime(limitMs: number, batch: AbortController, work: void | Promise<void>): Promise<void> {
+  if (work === undefined) return;
   let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
+  const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(
-        new Error(`the handler took more than ${options.batchTimeoutMs} ms for one batch (batchTimeoutMs)`),
-      );
-      late.abort();
-    }, options.batchTimeoutMs);
+      reject(new Error(`the handler took more than ${limitMs} ms for one batch (batchTimeoutMs)`));
+      batch.abort();
+    }, limitMs);
   });
   try {
-    await Promise.race([work(signal), deadline]);
+    await Promise.race([work, late]);
   } finally {
     clearTimeout(timer);
   }
-}
-
-function onAbort(signal: AbortSignal, then: () => void): void {
-  if (signal.aborted) then();
-  else signal.addEventListener("abort", then, { once: true });
 }

@@ -142,6 +142,30 @@ test("Observe", async (t) => {
     assert.ok(aborted);
     assert.deepEqual(stream.acks, []);
   });
+  await t.test("repeats its last acknowledgement while a batch takes long", async (t) => {
+    const begun = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const { client } = await start(t, {
+      observe: async (events) => {
+        if (events[0]!.sequence < 4n) return;
+        begun.resolve();
+        await gate.promise;
+      },
+    });
+    const stream = new Stream(client);
+    t.mock.timers.enable({ apis: ["setInterval"] });
+    stream.send(commEvents(1, 3));
+    await stream.acknowledged(1);
+    stream.send(commEvents(4, 3));
+    await begun.promise;
+    t.mock.timers.tick(15_000);
+    assert.deepEqual(await stream.acknowledged(2), [3n, 3n]);
+    gate.resolve();
+    assert.deepEqual(await stream.acknowledged(3), [3n, 3n, 6n]);
+    t.mock.timers.tick(60_000);
+    stream.send([]);
+    assert.deepEqual(await stream.acknowledged(4), [3n, 3n, 6n, 6n]);
+  });
   await t.test("tells the handlers of single events apart, and skips kinds it does not know", async (t) => {
     const seen: string[] = [];
     const { client } = await start(t, {
@@ -527,6 +551,16 @@ test("stopping", async (t) => {
       assert.equal((await ask(client, {}, [])).error?.code, grpc.status.UNAVAILABLE);
     },
   );
+  await t.test("ends idle streams at once, and those that open later", async (t) => {
+    const { server, client, errors } = await start(t, { observe: () => undefined });
+    const stream = new Stream(client);
+    stream.send(commEvents(1, 1));
+    await stream.acknowledged(1);
+    const closed = server.close();
+    assert.equal(await stream.ended, "clean");
+    await closed;
+    assert.deepEqual(errors, []);
+  });
   await t.test("cuts off what is not done in its grace", async (t) => {
     const begun = Promise.withResolvers<void>();
     const { server, client } = await start(t, {
