@@ -2,40 +2,34 @@
 import type { Direction } from "../events/events.ts";
 import { DotUnstuffer } from "../smtp/content.ts";
 import { fieldValue, HeaderCollector } from "../smtp/header-section.ts";
+import { join } from "../smtp/octets.ts";
 import type { Recorder } from "./recorder.ts";
 import type { Transaction } from "./transaction.ts";
 
+export interface HeaderScribeOptions {
+  readonly direction: Direction;
+  readonly leg: number;
+  readonly tls: boolean;
+  /** The octets come dot-stuffed, as they leave. */
+  readonly stuffed: boolean;
+}
+
 export class HeaderScribe {
   private readonly collector = new HeaderCollector();
-  private readonly unstuffer: DotUnstuffer | undefined;
+  private readonly recorder: Recorder;
+  private readonly tx: Transaction;
+  private readonly options: HeaderScribeOptions;
   private written = false;
-  private readonly record: () => void;
 
-  /** `stuffed`: the octets come dot-stuffed, as they leave. */
-  constructor(
-    recorder: Recorder,
-    tx: Transaction,
-    about: { direction: Direction; leg: number; tls: boolean; stuffed: boolean },
-  ) {
-    this.unstuffer = about.stuffed ? new DotUnstuffer() : undefined;
-    this.record = () => {
-      const section = this.collector.section();
-      tx.messageId = Buffer.from(fieldValue(section, "message-id") ?? "", "latin1").subarray(0, 998);
-      recorder.line(about.direction, section, {
-        transactionId: tx.id,
-        leg: about.leg,
-        tls: about.tls,
-        origin: "upstream",
-        truncated: this.collector.truncated,
-        code: "message_header",
-      });
-    };
+  constructor(recorder: Recorder, tx: Transaction, options: HeaderScribeOptions) {
+    this.recorder = recorder;
+    this.tx = tx;
+    this.options = options;
   }
 
   read(octets: Buffer): void {
     if (this.written) return;
-    if (this.unstuffer === undefined) this.collector.read(octets);
-    else for (const content of this.unstuffer.read(octets)) this.collector.read(content);
+    this.collector.read(octets);
     if (this.collector.complete) this.end();
   }
 
@@ -43,6 +37,16 @@ export class HeaderScribe {
   end(): void {
     if (this.written) return;
     this.written = true;
-    this.record();
+    const { tx, options, collector } = this;
+    // Dots of transparency do not hide the section's end, so only the section has to be unstuffed.
+    const section = options.stuffed ? join(new DotUnstuffer().read(collector.section())) : collector.section();
+    tx.messageId = Buffer.from(fieldValue(section, "message-id") ?? "", "latin1").subarray(0, 998);
+    this.recorder.line(options.direction, section, {
+      transactionId: tx.id,
+      leg: options.leg,
+      tls: options.tls,
+      truncated: collector.truncated,
+      code: "message_header",
+    });
   }
 }

@@ -81,7 +81,7 @@ export class LegMaker {
     const { env, destination, recorder } = this.context;
     recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
     const deadline = env.clock.now() + env.settings.timeouts.dialMs;
-    let last = new DialFailed("no_source_ip", "no usable source IP");
+    let last: DialFailed | undefined;
     for (const candidate of this.candidates(decision)) {
       const left = deadline - env.clock.now();
       if (left <= 0) break;
@@ -93,7 +93,7 @@ export class LegMaker {
         if (last.kind !== "no_source_ip") break;
       }
     }
-    throw last;
+    throw last ?? new DialFailed("no_source_ip", "no usable source IP");
   }
 
   private candidates(decision: Decision): readonly Candidate[] {

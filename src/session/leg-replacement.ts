@@ -145,7 +145,7 @@ export class LegReplacement {
 
   private async dial(decision: Decision, reason: LegReason): Promise<Leg> {
     const { session } = this;
-    const leg = await session.maker.dial(decision, reason, session.signal);
+    const leg = await session.dial(decision, reason);
     session.settingUp = leg;
     if (!session.isServing) {
       leg.abort();

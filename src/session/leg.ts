@@ -50,6 +50,9 @@ interface Expectation {
   readonly kind: ExpectationKind;
 }
 
+/** A leg that warp itself has finished with; one for all, since making an error costs a stack trace. */
+const CLOSED = new LegLost("aborted", "closed by warp");
+
 export interface LegOwner {
   /** The leg is gone; nothing that was sent will be answered any more. Once. */
   legLost(leg: Leg, loss: LegLost): void;
@@ -228,7 +231,7 @@ export class Leg {
 
   /** No further reply matters: QUIT was answered, or nobody cares. Closes without a message left open. */
   close(): void {
-    this.finish(new LegLost("aborted", "closed by warp"));
+    this.finish(CLOSED);
     this.transport.destroy();
   }
 
@@ -243,7 +246,7 @@ export class Leg {
 
   /** RST: a message that was begun has no end, so it is none. */
   abort(): void {
-    this.finish(new LegLost("aborted", "reset by warp"));
+    this.finish(CLOSED);
     this.transport.reset();
   }
 

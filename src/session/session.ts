@@ -18,7 +18,7 @@ import type {
   SessionFacts,
   TlsFacts,
 } from "../events/events.ts";
-import type { SessionResult } from "../events/telemetry.ts";
+import type { LegReason, SessionResult } from "../events/telemetry.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
@@ -79,7 +79,8 @@ export class Session implements SessionCore, LegOwner {
   private readonly replies: ReplyQueue;
   private readonly start: SessionStart;
   private readonly startedAt: number;
-  private readonly abortion = new AbortController();
+  /** Only while a leg is dialled: making one and aborting it cost more than a command. */
+  private dialling: AbortController | undefined;
   private readonly deadline: Deadline;
   private stage: Stage = "dialling";
   private holds = 1;
@@ -146,7 +147,7 @@ export class Session implements SessionCore, LegOwner {
       if (this.decision.kind === "reply" || this.decision.kind === "none") {
         return this.refuseRoute(this.decision);
       }
-      const leg = await this.maker.dial(this.decision, "connect", this.abortion.signal);
+      const leg = await this.dial(this.decision, "connect");
       if (this.stage !== "dialling") return leg.abort();
       this.useLeg(leg);
       this.connectedAt = env.clock.now();
@@ -312,7 +313,7 @@ export class Session implements SessionCore, LegOwner {
   private clientLeft(cause: Error | undefined): void {
     if (this.clientClosed) return;
     this.clientClosed = true;
-    this.abortion.abort();
+    this.dialling?.abort();
     if (this.stage === "closed") return;
     const by = this.stage === "closing" ? this.closedBy : "client";
     const reason = this.stage === "closing" ? this.closeReason : (cause?.message ?? "closed");
@@ -596,8 +597,15 @@ export class Session implements SessionCore, LegOwner {
     return this.stage === "serving";
   }
 
-  get signal(): AbortSignal {
-    return this.abortion.signal;
+  /** Dials a leg; given up where the client leaves meanwhile. Rejects with DialFailed. */
+  async dial(decision: Decision, reason: LegReason): Promise<Leg> {
+    const dialling = new AbortController();
+    this.dialling = dialling;
+    try {
+      return await this.maker.dial(decision, reason, dialling.signal);
+    } finally {
+      this.dialling = undefined;
+    }
   }
 
   /** The leg at hand, or the one before it where it is gone, was encrypted. */
@@ -668,7 +676,7 @@ export class Session implements SessionCore, LegOwner {
     this.stage = "closed";
     this.deadline.stop();
     this.lingering?.();
-    this.abortion.abort();
+    this.dialling?.abort();
     const { leg, settingUp } = this;
     this.dropLeg();
     for (const open of [leg, settingUp]) if (open !== undefined && open.lost === undefined) open.close();
