@@ -56,6 +56,11 @@ function checkPlugins(config: Config): readonly Problem[] {
     if (config.slack.token === undefined) missing("missing SLACK_TOKEN, please set `SLACK_TOKEN`");
     if (config.slack.channel === undefined) missing("missing SLACK_CHANNEL, please set `SLACK_CHANNEL`");
   }
+  const { mysql, sqlite } = config;
+  const usesBoth = config.plugins.includes("mysql") && config.plugins.includes("sqlite");
+  if (usesBoth && mysql.dsn !== undefined && mysql.dsn === sqlite.dsn) {
+    missing("one dsn can't serve mysql and sqlite, please set `MYSQL_DSN` and `SQLITE_DSN`");
+  }
   return problems;
 }
 

@@ -203,6 +203,13 @@ describe("the environment", () => {
     assert.match(notes[0]!, /^PLUGIN_PATH is set and not used/);
   });
 
+  it("can't give one DSN to two plugins", () => {
+    const argv = ["-plugins", "mysql,sqlite"];
+    const text = "one dsn can't serve mysql and sqlite, please set `MYSQL_DSN` and `SQLITE_DSN`";
+    assert.deepEqual(errorOf(() => configOf(argv, { DSN: "/d" })).lines, [text]);
+    assert.equal(configOf(argv, { DSN: "u@tcp(h:1)/d", SQLITE_DSN: "/s" }).mysql.dsn, "u@tcp(h:1)/d");
+  });
+
   const missing: [plugins: string, lines: string[]][] = [
     ["mysql", ["missing dsn for mysql, please set `DSN`"]],
     ["sqlite", ["missing dsn for sqlite, please set `DSN`"]],
