@@ -189,7 +189,7 @@ describe("hooks of both clients behind the proxy", {
     await send(10);
     await running.example("python", "audit", ["--file", files.python]);
     await send(5);
-    const logs = { python: await lines(files.python, 50), go: await lines(files.go, 50) };
+    const logs = { python: await transactions(files.python, 50), go: await transactions(files.go, 50) };
     assert.equal(await proxy.stop(), 0, proxy.output);
     const ids = (name: Language) => logs[name].map((line) => line.id);
     assert.equal(new Set(ids("go")).size, 50, "none twice");
@@ -274,20 +274,22 @@ async function backUp(program: Program): Promise<void> {
 }
 
 interface AuditLine {
+  readonly kind?: string;
   readonly id?: string;
   readonly at?: string;
   readonly outcome?: string;
 }
 
-/** The lines of a log, once it has so many (within half a minute). */
-async function lines(file: string, count: number): Promise<AuditLine[]> {
+/** The transactions in a log (beside notices), once there are so many (within half a minute). */
+async function transactions(file: string, count: number): Promise<AuditLine[]> {
   const end = Date.now() + 30_000;
   for (;;) {
     const text = readFileSync(file, "utf8");
-    const found = text.split("\n").filter((line) => line !== "");
-    if (found.length >= count && text.endsWith("\n"))
-      return found.map((line) => JSON.parse(line) as AuditLine);
-    if (Date.now() > end) throw new Error(`${found.length} lines of ${count} in ${file}`);
+    const whole = text.slice(0, text.lastIndexOf("\n") + 1).split("\n");
+    const lines = whole.filter((line) => line !== "").map((line) => JSON.parse(line) as AuditLine);
+    const found = lines.filter((line) => line.kind === "after_transaction");
+    if (found.length >= count) return found;
+    if (Date.now() > end) throw new Error(`${found.length} transactions of ${count} in ${file}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -93,6 +93,7 @@ class Dialogue {
         return this.#reply("250 2.1.5 Ok");
       case "DATA":
         this.#state = "data";
+        this.#input = Buffer.concat([Buffer.from("\r\n"), this.#input]);
         return this.#reply("354 Go ahead");
       case "BDAT":
         this.#state = { octets: Number(argument), last: last?.toUpperCase() === "LAST" };
@@ -109,12 +110,16 @@ class Dialogue {
     }
   }
 
+  /** Moves what has come to the chunks, but for the octets that may belong to the terminator. */
   #takeData(): boolean {
-    const text = `\r\n${this.#input.toString("latin1")}`;
-    const end = text.indexOf("\r\n.\r\n");
+    const end = this.#input.indexOf("\r\n.\r\n");
+    const octets = end < 0 ? Math.max(0, this.#input.length - 4) : end + 2;
+    this.#chunks.push(this.#input.subarray(0, octets));
+    this.#input = this.#input.subarray(end < 0 ? octets : octets + 3);
     if (end < 0) return false;
-    this.#input = this.#input.subarray(end + 3);
-    this.#accept("DATA", text.slice(2, end + 2).replace(/^\.\./gm, "."));
+    // The CRLF in front stands for that of the command's line: an empty message ends at once.
+    const message = Buffer.concat(this.#chunks).toString("latin1").slice(2);
+    this.#accept("DATA", message.replace(/^\.\./gm, "."));
     return true;
   }
 

@@ -1,5 +1,7 @@
 /** The examples of both clients as running hook servers, and the proxy in front of them. */
 
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { finished, main, Program, root } from "./program.ts";
 
@@ -51,13 +53,25 @@ export class Running implements AsyncDisposable {
 
   /** The proxy to a destination, on a free port of 127.0.0.1. */
   async proxy(flags: readonly string[]): Promise<{ readonly program: Program; readonly port: number }> {
-    const where = ["--ip", "127.0.0.1", "--port", "0", "--log-format", "json"];
+    const port = await freePort();
+    const where = ["--ip", "127.0.0.1", "--port", String(port), "--log-format", "json"];
     const program = this.start(process.execPath, [main, ...where, ...flags]);
-    const [, port = ""] = await program.line(/warp listens to 127\.0\.0\.1:(\d+)/);
-    return { program, port: Number(port) };
+    await program.line(/warp listens to/);
+    return { program, port };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const program of this.#programs.reverse()) await program.stop();
   }
+}
+
+/** The proxy takes port 0 for its default, as the original does: so a port that is free now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
 }

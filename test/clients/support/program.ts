@@ -57,8 +57,13 @@ export class Program {
   #waiting: (() => void)[] = [];
   #isClosed = false;
 
-  constructor(command: string, args: readonly string[], cwd: string = root) {
-    this.child = spawn(command, args, { cwd, env: environment, stdio: ["pipe", "pipe", "pipe"] });
+  constructor(
+    command: string,
+    args: readonly string[],
+    cwd: string = root,
+    env: NodeJS.ProcessEnv = environment,
+  ) {
+    this.child = spawn(command, args, { cwd, env, stdio: ["pipe", "pipe", "pipe"] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => {
         this.#output += text;
