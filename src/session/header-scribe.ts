@@ -39,7 +39,9 @@ export class HeaderScribe {
     this.written = true;
     const { tx, options, collector } = this;
     // Dots of transparency do not hide the section's end, so only the section has to be unstuffed.
-    const section = options.stuffed ? join(new DotUnstuffer().read(collector.section())) : collector.section();
+    const section = options.stuffed
+      ? join(new DotUnstuffer().read(collector.section()))
+      : collector.section();
     tx.messageId = Buffer.from(fieldValue(section, "message-id") ?? "", "latin1").subarray(0, 998);
     this.recorder.line(options.direction, section, {
       transactionId: tx.id,

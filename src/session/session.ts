@@ -40,6 +40,8 @@ type Stage = "dialling" | "serving" | "closing" | "closed";
 const MAX_OUTSTANDING = 1000;
 /** So many unread octets of the client are kept while it has to wait. */
 const MAX_UNREAD = 16384;
+/** A client that connected so short a time before a stop gets that time for its message, ms. */
+const FRESH_MS = 1000;
 /** How long a client may take to close after its last reply, ms. */
 const LINGER_MS = 5000;
 
@@ -92,6 +94,8 @@ export class Session implements SessionCore, LegOwner {
   private clientEnded = false;
   private clientClosed = false;
   private draining = false;
+  /** What the client's deadline is about. */
+  private awaited: "nothing" | "command" | "message" | "room" = "nothing";
   private lastTls: TlsFacts | undefined;
   private lastRoute: { sourceIp: string } | undefined;
   private greetingText: Buffer = Buffer.alloc(0);
@@ -282,16 +286,30 @@ export class Session implements SessionCore, LegOwner {
       else this.client.resume();
     }
     const idle = this.holds === 0 && this.replies.waiting === 0;
-    const { dataBlockMs, idleMs } = this.env.settings.timeouts;
-    if (this.clientIsFull) {
-      // its deadline runs since it took nothing more
-    } else if (this.body !== undefined && !this.body.ended && this.holds === 0 && !this.legIsFull) {
-      if (progress) this.deadline.set(dataBlockMs);
-    } else if (!idle) this.deadline.clear();
-    else if (this.draining && this.body === undefined && !this.commands.inTransaction)
-      this.finishWith(this.open(), OWN.stopping);
-    else this.deadline.set(idleMs);
+    this.setDeadline(idle, progress);
     if (this.clientEnded && idle && !this.legIsFull) this.halfClosedServed();
+  }
+
+  /** How long the client may be silent now. Octets that complete nothing (a line sent byte by byte) gain it no time. */
+  private setDeadline(idle: boolean, progress: boolean): void {
+    const { dataBlockMs, idleMs } = this.env.settings.timeouts;
+    const before = this.awaited;
+    const reading = this.body !== undefined && !this.body.ended && this.holds === 0 && !this.legIsFull;
+    if (this.clientIsFull)
+      this.awaited = "room"; // runs since it took nothing more
+    else this.awaited = reading ? "message" : idle ? "command" : "nothing";
+    if (this.awaited === before && !progress) return;
+    if (this.awaited === "message") this.deadline.set(dataBlockMs);
+    else if (this.awaited === "nothing") this.deadline.clear();
+    else if (this.awaited === "command") this.awaitCommand(idleMs);
+  }
+
+  private awaitCommand(idleMs: number): void {
+    if (!this.draining || this.commands.inTransaction) return this.deadline.set(idleMs);
+    // A client that has just connected may still bring its message: sent away at once, it would have come for nothing.
+    const left = this.transactions > 0 ? 0 : this.startedAt + FRESH_MS - this.env.clock.now();
+    if (left > 0) this.deadline.set(left);
+    else this.finishWith(this.open(), OWN.stopping);
   }
 
   private clientHalfClosed(): void {
@@ -325,6 +343,7 @@ export class Session implements SessionCore, LegOwner {
   }
 
   private clientLate(): void {
+    if (this.draining && this.awaited === "command") return this.finishWith(this.open(), OWN.stopping);
     const stalled = this.body !== undefined && !this.body.ended;
     this.env.telemetry.log("info", "client_timeout", "the client did not go on in time", this.logFields());
     if (stalled) this.body?.clientGone();
@@ -616,6 +635,7 @@ export class Session implements SessionCore, LegOwner {
   /** No new transactions; an idle client is told at once. */
   drain(): void {
     this.draining = true;
+    this.awaited = "nothing";
     if (this.stage === "serving") this.pump();
   }
 

@@ -279,12 +279,31 @@ test("a client that says nothing: 421 4.4.2 after timeouts.idle", async () => {
   assert.match(simulation.client.take(), /^421 4\.4\.2 /);
 });
 
+test("octets that complete no command gain a client no time", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  for (let i = 0; i < 4; i++) {
+    await simulation.clock.advance(80_000);
+    await simulation.say("N");
+  }
+  assert.match(simulation.lines.join("\n"), /<\| 421 4\.4\.2 /);
+});
+
 test("stopping: an idle client is told 421 4.3.2 at once, one in a transaction behind it", async () => {
   const idle = new Simulation();
   await idle.greet();
+  await idle.clock.advance(1000);
   idle.session.drain();
   await settle();
   assert.match(idle.client.take(), /^421 4\.3\.2 /);
+
+  const fresh = new Simulation();
+  await fresh.greet();
+  fresh.session.drain();
+  await settle();
+  assert.equal(fresh.client.take(), "", "it has just come, and may bring its message");
+  await fresh.clock.advance(1001);
+  assert.match(fresh.client.take(), /^421 4\.3\.2 /);
 
   const busy = new Simulation();
   await busy.greet();
