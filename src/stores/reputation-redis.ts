@@ -21,7 +21,7 @@ import { type PendingWrite, PendingWrites } from "./pending-writes.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { poorKey, proxyKey, senderKey } from "./redis-keys.ts";
 import { changed, expiryMs } from "./reputation-memory.ts";
-import { SENDER_SCRIPT } from "./reputation-scripts.ts";
+import { senderScript } from "./reputation-scripts.ts";
 
 export interface RedisStoreOptions {
   readonly client: RedisClient;
@@ -47,6 +47,7 @@ const MAX_PENDING = 100_000;
 const MAX_SNAPSHOTS = 100_000;
 const FRESH_MS = 1_000;
 const WINDOW = 512;
+const FLUSH_MS = 20;
 const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
 const PRESENCE_TTL_S = 60;
@@ -77,7 +78,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   readonly #reads = new Map<string, Promise<Standing>>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #settings!: ReputationSettings;
-  #scriptSettings = "";
+  #senderScript!: Script;
   #isSlow = false;
   #flushScheduled = false;
   #retryScheduled = false;
@@ -97,7 +98,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
 
   configure(settings: ReputationSettings): void {
     this.#settings = settings;
-    this.#scriptSettings = scriptSettings(settings);
+    this.#senderScript = script(senderScript(settings));
   }
 
   /** Begins to connect. Does not wait: mail flows without Redis too. */
@@ -306,10 +307,14 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   #flushSoon(): void {
     if (this.#flushScheduled || !this.#isReady || this.#isClosed) return;
     this.#flushScheduled = true;
-    setImmediate(() => {
+    const flush = () => {
       this.#flushScheduled = false;
       this.#flush();
-    });
+    };
+    // A moment's patience makes one round trip of many writes, and one write of what a busy sender did meanwhile; a
+    // backlog needs none.
+    if (this.#pending.size >= WINDOW) setImmediate(flush);
+    else this.#later(FLUSH_MS, flush);
   }
 
   #flush(): void {
@@ -369,12 +374,11 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       write === undefined ? "" : epoch,
       worker,
       write?.sequence ?? 0,
-      this.#scriptSettings,
       write?.counts.total ?? 0,
-      write === undefined ? "" : talliesArgument(write.counts),
       expiryMs(this.#settings),
+      ...(write === undefined ? [] : talliesOf(write.counts)),
     ] as const;
-    const reply = await runScript(this.#client, SENDER, args);
+    const reply = await runScript(this.#client, this.#senderScript, args);
     telemetry.redisCall(performance.now() - started);
     this.#isSlow = false;
     return this.#parse(reply as readonly string[]);
@@ -442,7 +446,6 @@ export interface Script {
 export function script(text: string): Script {
   return { text, sha: createHash("sha1").update(text).digest("hex") };
 }
-const SENDER = script(SENDER_SCRIPT);
 
 /** EVALSHA on one key; where Redis does not have the script (restart, failover, FLUSH) by its text, which loads it. */
 export async function runScript(
@@ -459,21 +462,6 @@ export async function runScript(
   }
 }
 
-function scriptSettings({ score, ladder }: ReputationSettings): string {
-  const { defer, refuse, unknown, spam } = score.weights;
-  const side = (tiers: ReputationSettings["ladder"]["low"]) =>
-    tiers.map(({ name, enter, leave }) => [name, enter, leave]);
-  return JSON.stringify({
-    half_lives: score.halfLivesMs,
-    prior: score.prior,
-    strength: score.strength,
-    w: [defer, refuse, unknown, spam],
-    dwell: ladder.dwellMs,
-    low: side(ladder.low),
-    high: side(ladder.high),
-  });
-}
-
-function talliesArgument(counts: Counts): string {
-  return JSON.stringify(counts.windows.map((window) => COUNTERS.map((name) => window[name])));
+function talliesOf(counts: Counts): readonly number[] {
+  return counts.windows.flatMap((window) => COUNTERS.map((name) => window[name]));
 }

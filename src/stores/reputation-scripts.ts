@@ -1,19 +1,39 @@
 /**
  * The Lua scripts of the Redis store. Each touches one key, so Redis Cluster works, and uses Redis' own clock, so proxies
- * whose clocks differ agree. `SENDER_SCRIPT` does what src/reputation/standing.ts does; a test holds the two together.
+ * whose clocks differ agree. `senderScript` does what src/reputation/standing.ts does; a test holds the two together.
  */
 
+import type { ReputationSettings } from "../reputation/store.ts";
+import type { TierLadder } from "../reputation/tiers.ts";
+
 /**
- * Reads a sender's record, and adds to it where a sequence is given and is newer than the last one of its worker.
+ * Reads a sender's record, and adds to it where a sequence is given and is newer than the last one of its worker. The
+ * settings are part of the text, so they are neither sent nor parsed with each call.
  *
- * KEYS[1] sender's hash. ARGV: 1 epoch ("" reads only), 2 worker, 3 sequence, 4 settings (JSON), 5 recipients,
- * 6 tallies (JSON, one list of five per half-life), 7 ttl in ms.
+ * KEYS[1] sender's hash. ARGV: 1 epoch ("" reads only), 2 worker, 3 sequence, 4 recipients, 5 ttl in ms, then the tallies:
+ * five numbers per half-life.
  * Gives: applied (1/0), now, total, tier, tier_at, pin ("" none), known (1/0), tier before, score, counts…
  */
-export const SENDER_SCRIPT = `
+export function senderScript({ score, ladder }: ReputationSettings): string {
+  const { defer, refuse, unknown, spam } = score.weights;
+  const side = (tiers: TierLadder["low"]) =>
+    tiers.map(({ name, enter, leave }) => `{ ${luaText(name)}, ${enter}, ${leave} }`).join(", ");
+  return `local cfg = {
+  half_lives = { ${score.halfLivesMs.join(", ")} }, prior = ${score.prior}, strength = ${score.strength},
+  w = { ${[defer, refuse, unknown, spam].join(", ")} }, dwell = ${ladder.dwellMs},
+  low = { ${side(ladder.low)} }, high = { ${side(ladder.high)} },
+}
+${SENDER_SCRIPT}`;
+}
+
+function luaText(text: string): string {
+  const escaped = [...Buffer.from(text)].map((octet) => `\\${String(octet).padStart(3, "0")}`);
+  return `"${escaped.join("")}"`;
+}
+
+const SENDER_SCRIPT = `
 local key = KEYS[1]
 local epoch, worker, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local cfg = cjson.decode(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local flat = redis.call('HGETALL', key)
@@ -32,19 +52,18 @@ end
 
 local t = tonumber(h['t']) or now
 if t > now then now = t end
-local tallies = applied and cjson.decode(ARGV[6]) or nil
 local counts = {}
 for i, half in ipairs(cfg.half_lives) do
   local factor = 2 ^ (-(now - t) / half)
   counts[i] = {}
   for j, name in ipairs(names) do
     local value = (tonumber(h[name .. ':' .. (i - 1)]) or 0) * factor
-    if applied then value = value + tallies[i][j] end
+    if applied then value = value + tonumber(ARGV[5 + (i - 1) * 5 + j]) end
     counts[i][j] = value
   end
 end
 local total = tonumber(h['n']) or 0
-if applied then total = total + tonumber(ARGV[5]) end
+if applied then total = total + tonumber(ARGV[4]) end
 
 local order = {}
 for i, half in ipairs(cfg.half_lives) do order[i] = i end
@@ -90,15 +109,16 @@ if asked ~= tier then
 end
 
 if applied then
-  local fields = { 't', num(now), 'n', num(total), 'tier', tier, 'tier_at', num(tier_at), qfield, num(seq) }
+  -- Redis writes numbers with all their digits.
+  local fields = { 't', now, 'n', total, 'tier', tier, 'tier_at', tier_at, qfield, seq }
   for i in ipairs(cfg.half_lives) do
     for j, name in ipairs(names) do
       fields[#fields + 1] = name .. ':' .. (i - 1)
-      fields[#fields + 1] = num(counts[i][j])
+      fields[#fields + 1] = counts[i][j]
     end
   end
   redis.call('HSET', key, unpack(fields))
-  if h['pin'] then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[7]) end
+  if h['pin'] then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[5]) end
   if h[qfield] == nil then
     local epochs, seen = {}, { [epoch] = true }
     epochs[1] = epoch

@@ -15,12 +15,14 @@ import { RedisIpLedger } from "../../src/stores/ip-ledger-redis.ts";
 import { type RedisSettings, redisClient } from "../../src/stores/redis-connection.ts";
 import { senderKey } from "../../src/stores/redis-keys.ts";
 import { RedisReputationStore, runScript, script } from "../../src/stores/reputation-redis.ts";
-import { SENDER_SCRIPT } from "../../src/stores/reputation-scripts.ts";
+import { senderScript } from "../../src/stores/reputation-scripts.ts";
 import { freePort, needsRedis, RedisClusterServers, RedisServer } from "./redis-server.ts";
 import { settingsWith, TEST_SETTINGS } from "./reputation-settings.ts";
 
 const PREFIX = "warp:1:";
 const HOUR = 3_600_000;
+/** The script's tallies: one accepted recipient, in both windows. */
+const ONE_ACCEPTED = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0];
 
 interface StoreOptions {
   readonly settings?: ReputationSettings;
@@ -103,20 +105,11 @@ describe("reputation in one Redis", needsRedis, () => {
         "01EPOCH",
         0,
         sequence,
-        JSON.stringify({
-          half_lives: [1e15],
-          prior: 0.7,
-          strength: 20,
-          w: [1, 1, 1, 1],
-          dwell: 0,
-          low: [],
-          high: [],
-        }),
         1,
-        "[[1,0,0,0,0]]",
         1e9,
+        ...ONE_ACCEPTED,
       ] as const;
-    const sender = script(SENDER_SCRIPT);
+    const sender = script(senderScript(TEST_SETTINGS));
     const applied: string[] = [];
     for (const sequence of [1, 1, 2, 1, 2, 3]) {
       applied.push(((await runScript(client, sender, args(sequence))) as string[])[0]!);
@@ -129,13 +122,11 @@ describe("reputation in one Redis", needsRedis, () => {
   it("keeps the sequences of the 32 newest epochs", async () => {
     const client = server.client();
     const key = senderKey(PREFIX, "mail_from:epochs@example.com");
-    const settings =
-      '{"half_lives":[1e15],"prior":0.7,"strength":20,"w":[1,1,1,1],"dwell":0,"low":[],"high":[]}';
-    const sender = script(SENDER_SCRIPT);
+    const sender = script(senderScript(TEST_SETTINGS));
     for (let i = 0; i < 40; i += 1) {
       const epoch = `01E${String(i).padStart(3, "0")}`;
       for (const worker of [0, 1]) {
-        await runScript(client, sender, [key, epoch, worker, 1, settings, 1, "[[1,0,0,0,0]]", 1e9]);
+        await runScript(client, sender, [key, epoch, worker, 1, 1, 1e9, ...ONE_ACCEPTED]);
       }
     }
     const fields = (await client.hkeys(key)).filter((name) => name.startsWith("q:")).sort();
