@@ -7,7 +7,7 @@ import type {
   Timing,
   WarpEvent,
 } from "../events/events.ts";
-import type { MailMetrics } from "./metrics.ts";
+import type { MailMetrics } from "./metric-definitions.ts";
 
 /** Stages that a connection has once; every AfterTransaction of the connection repeats them. */
 const CONNECTION_STAGES: readonly (readonly [stage: string, key: keyof Timing])[] = [
