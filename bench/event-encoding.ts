@@ -15,11 +15,12 @@ import { comm, transaction } from "../test/unit/hooks/events.ts";
 const events = Number(process.argv[2] ?? 200_000);
 const source = { proxy: "mx-out-1", worker: 0, epoch: "01ARZ3NDEKTSV4RRFFQ69G5FAX" };
 const line = comm({ direction: "->", truncated: false, redacted: false, origin: "upstream", code: "" });
+const ID = Buffer.from("01ARZ3NDEKTSV4RRFFQ69G5FAY");
 const writer = new WireWriter();
 
 function byHand(event: WarpEvent): void {
   writer.clear();
-  encodeEvent(writer, event, "01ARZ3NDEKTSV4RRFFQ69G5FAY", 123_456, source);
+  encodeEvent(writer, event, ID, 123_456, source);
 }
 
 function withLibrary(event: AfterComm): void {

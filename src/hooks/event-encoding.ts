@@ -40,11 +40,11 @@ export interface GapFacts {
 /** An event larger than this is cut: a batch has at most 1 MiB. */
 export const MAX_EVENT_OCTETS = 900_000;
 
-/** Writes an Event at the end of `writer`. `sequence` up to 2^53. */
+/** Writes an Event at the end of `writer`. `id`: a ULID's octets. `sequence` up to 2^53. */
 export function encodeEvent(
   writer: WireWriter,
   event: WarpEvent,
-  id: string,
+  id: Uint8Array,
   sequence: number,
   source: SourceFacts,
 ): void {
@@ -66,7 +66,13 @@ export function encodeEvent(
   writer.end(at);
 }
 
-export function encodeGap(writer: WireWriter, gap: GapFacts, id: string, sequence: number, at: number): void {
+export function encodeGap(
+  writer: WireWriter,
+  gap: GapFacts,
+  id: Uint8Array,
+  sequence: number,
+  at: number,
+): void {
   head(writer, id, sequence, at, "");
   const start = writer.begin(FIELD_OF_KIND.gap);
   writer.uint(1, gap.firstSequence);
@@ -99,8 +105,8 @@ export function kindOf(event: Uint8Array): EventKind | "gap" | undefined {
   return undefined;
 }
 
-function head(writer: WireWriter, id: string, sequence: number, at: number, connectionId: string): void {
-  writer.ascii(1, id);
+function head(writer: WireWriter, id: Uint8Array, sequence: number, at: number, connectionId: string): void {
+  writer.bytes(1, id);
   writer.uint(2, sequence);
   writer.timestamp(3, at);
   writer.ascii(4, connectionId);

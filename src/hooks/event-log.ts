@@ -158,7 +158,7 @@ export class EventLog implements EventSink {
     writer.clear();
     // The event's own length is not known before: `begin` makes it an `events` field of the request.
     const at = writer.begin(2);
-    encodeEvent(writer, event, this.options.ids.next(event.at), this.nextSequence, this.source);
+    encodeEvent(writer, event, this.options.ids.nextOctets(event.at), this.nextSequence, this.source);
     writer.end(at);
     const octets = writer.view();
     const slab = this.slabFor(octets.length, event.at);

@@ -199,7 +199,7 @@ export class ObserveStream {
       const at = writer.begin(2);
       const count = last - first + 1;
       const now = Date.now();
-      encodeGap(writer, { firstSequence: first, count, reason }, this.context.ids.next(now), last, now);
+      encodeGap(writer, { firstSequence: first, count, reason }, this.context.ids.nextOctets(now), last, now);
       writer.end(at);
       gap = { first, last, octets: Buffer.from(writer.view()) };
       this.context.gaps.set(first, gap);

@@ -24,7 +24,7 @@ import { address, envelope, SESSION } from "../filter/fixtures.ts";
 import { comm, conn, notice, REPLY, transaction } from "./events.ts";
 
 const SOURCE = { proxy: "mx-out-1", worker: 3, epoch: "01ARZ3NDEKTSV4RRFFQ69G5FAX" };
-const ID = "01ARZ3NDEKTSV4RRFFQ69G5FAY";
+const ID = Buffer.from("01ARZ3NDEKTSV4RRFFQ69G5FAY");
 
 function encoded(event: WarpEvent, sequence = 7): Buffer {
   const writer = new WireWriter(16);
@@ -35,7 +35,7 @@ const decoded = (event: WarpEvent, sequence?: number) => fromBinary(EventSchema,
 
 test("a line of the dialogue arrives with every field", () => {
   const event = decoded(comm());
-  assert.deepEqual([event.id, event.sequence, event.connectionId], [ID, 7n, SESSION.connectionId]);
+  assert.deepEqual([event.id, event.sequence, event.connectionId], [ID.toString(), 7n, SESSION.connectionId]);
   assert.deepEqual([event.occurredAt?.seconds, event.occurredAt?.nanos], [1_790_000_000n, 123_250_000]);
   assert.ok(event.kind.case === "afterComm");
   const { $typeName: _, ...fields } = event.kind.value;
