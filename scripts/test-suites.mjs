@@ -13,12 +13,12 @@ const minute = 60_000;
 export const suites = [
   { name: "check", run: check },
   { name: "generated", run: (context) => commandCases(context, generatedCases, 3 * minute) },
-  nodeSuite("unit", 5 * minute, { concurrency: 2 }),
+  nodeSuite("unit", 8 * minute, { concurrency: 2 }),
   nodeSuite("transcripts", 3 * minute, { concurrency: 2 }),
   { name: "fuzz", run: fuzz },
-  nodeSuite("integration", 8 * minute),
+  nodeSuite("integration", 15 * minute),
   { name: "clients", run: clients },
-  nodeSuite("netns", 10 * minute),
+  nodeSuite("netns", 15 * minute),
 ];
 
 /** Runs test files (or folders) with node's own runner; the counts are those of its summary. */
