@@ -41,6 +41,8 @@ export class Observer implements LogReader {
   private stopping = false;
   private pauses = 0;
   private oddAckLogged = false;
+  private wasUp = false;
+  private wentAwayAt = Number.NEGATIVE_INFINITY;
   private wakeUp: (() => void) | undefined;
   private running: Promise<void> | undefined;
   private readonly reporting: NodeJS.Timeout;
@@ -82,18 +84,21 @@ export class Observer implements LogReader {
 
   /** Describe was answered, or the connection is gone. */
   connectionChanged(): void {
-    const { description } = this.options.connection;
+    const { description, isUp } = this.options.connection;
     if (description !== undefined) this.described(description);
+    if (this.wasUp && !isUp) this.wentAwayAt = performance.now();
+    this.wasUp = isUp;
     this.wakeUp?.();
   }
 
-  /** Waits for acknowledgements of what was emitted so far, then ends the stream; both together at most `ms`. */
+  /**
+   * Waits for acknowledgements of what was emitted so far, then ends the stream. It goes on as long as they come: `ms`
+   * without any ends it, and 6 × `ms` in all. A hook that has just gone may be back soon (`--plugins` starts its child again):
+   * it is waited for where there is no journal.
+   */
   async stop(ms: number): Promise<void> {
-    const until = performance.now() + ms;
-    const { log, connection } = this.options;
-    while (this.observes !== false && connection.isUp && this.acked < log.last && performance.now() < until) {
-      await pause(20);
-    }
+    const { log } = this.options;
+    const until = await this.handedOver(ms);
     this.stopping = true;
     this.wakeUp?.();
     await this.stream?.finish(Math.max(0, until - performance.now()));
@@ -109,6 +114,23 @@ export class Observer implements LogReader {
         { hook: this.settings.name, count: missing },
       );
     }
+  }
+
+  /** Resolves with when the patience ends. */
+  private async handedOver(ms: number): Promise<number> {
+    const { log, connection, journal } = this.options;
+    const latest = performance.now() + 6 * ms;
+    let until = performance.now() + ms;
+    let { acked } = this;
+    while (this.observes !== false && this.acked < log.last && performance.now() < until) {
+      const isAway = !connection.isUp && (journal !== undefined || performance.now() - this.wentAwayAt > ms);
+      if (isAway) break;
+      await pause(20);
+      if (this.acked === acked) continue;
+      acked = this.acked;
+      until = Math.min(latest, performance.now() + ms);
+    }
+    return until;
   }
 
   private described(description: DescribeResponse): void {

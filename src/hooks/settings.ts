@@ -84,6 +84,6 @@ export interface Hooks {
   start(): Promise<void>;
   /** Takes over, in the journal, what processes have left that ended meanwhile. */
   adopt(): void;
-  /** Waits up to `flushMs` (default 5 s) for observers to acknowledge, then closes everything. */
+  /** Waits for observers to acknowledge, until none does for `flushMs` (default 5 s), then closes everything. */
   stop(flushMs?: number): Promise<void>;
 }
