@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import email.parser
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from typing import Any, TypeVar, cast
@@ -148,14 +148,15 @@ class BlockingMessage:
         return self._wait(self._message.headers)
 
     def close(self) -> None:
-        """The call is over: a function that still waits for the message gets a CancelledError (in the loop's thread)."""
+        """The call is over: a function that waits for the message, or asks for it later, gets a `CancelledError` (of
+        `concurrent.futures`). Called in the loop's thread."""
         self._closed = True
         if self._waiting is not None:
             self._waiting.cancel()
 
     def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._closed:
-            raise asyncio.CancelledError("the proxy no longer waits for this verdict")
+            raise CancelledError("the proxy no longer waits for this verdict")
         waiting = asyncio.run_coroutine_threadsafe(start(), self._loop)
         self._waiting = waiting
         if self._closed:  # close() came between the two lines above and did not see what to cancel
