@@ -276,7 +276,9 @@ async function load(proxy: RunningProxy, ms: number, each: number, sender: () =>
 }
 
 async function throughput(folder: string, upstream: number, server: RedisServer): Promise<void> {
-  console.log("\nmessages of 4 KB per second, 10 connections with 20 messages each, one proxy process");
+  console.log(
+    "\nmessages of 4 KB per second, 10 connections with 20 messages each, 100 senders, one process",
+  );
   const redis = (port: number) => `redis: { url: "redis://127.0.0.1:${port}/0" }\n${POOLS}`;
   const kinds = [
     ["no rules", ""],
@@ -293,7 +295,7 @@ async function throughput(folder: string, upstream: number, server: RedisServer)
         let n = 0;
         const rate = await load(proxy, 2_500, 20, () => {
           n += 1;
-          return `user${n % 500}@sender.example`;
+          return `user${n % 100}@sender.example`;
         });
         if (round > 0) rates[i]!.push(rate);
       }

@@ -110,13 +110,10 @@ export class ThrottleBook {
     this.#judge(pair, pair.answers, now);
   }
 
-  latency(ip: string, provider: string, stage: Stage, ms: number, now: number): void {
-    this.#pair(ip, provider, now).latencies.add(stage, ms, now);
-  }
-
-  /** Looks at the latencies once all of a transaction's were added. */
-  settle(ip: string, provider: string, now: number): void {
+  /** How long the stages of one transaction took, ms. */
+  timed(ip: string, provider: string, latencies: readonly (readonly [Stage, number])[], now: number): void {
     const pair = this.#pair(ip, provider, now);
+    for (const [stage, ms] of latencies) pair.latencies.add(stage, ms, now);
     this.#expire(pair, now);
     const slow = pair.latencies.slowStages();
     if (pair.state === "normal" && slow.length > 0) {

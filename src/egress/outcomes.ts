@@ -74,8 +74,7 @@ export class OutcomeSink implements EventSink {
       answers[evidence] += 1;
       throttle.answered(ip, provider, evidence, at);
     }
-    for (const [stage, ms] of latencies(event)) throttle.latency(ip, provider, stage, ms, at);
-    throttle.settle(ip, provider, at);
+    throttle.timed(ip, provider, latencies(event), at);
     if (answers.ok + answers.throttled + answers.blocked > 0) {
       ledger.countAnswers(ip, provider, answers, throttle.baselines(ip, provider));
     }

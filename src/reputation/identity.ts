@@ -55,8 +55,10 @@ function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlyS
 export function normaliseAddress(address: string, strip: ReadonlySet<Strip>): string {
   let current = address.trim();
   if (current === "" || current === NULL_SENDER) return NULL_SENDER;
+  // Most addresses have nothing to undo: no separator, no tag.
+  const isPlain = !strip.has("verp") && !/[+=]/.test(current);
   // Each pass undoes one layer (BATV in SRS in BATV …) and makes it shorter; a few suffice.
-  for (let layer = 0; layer < 8; layer += 1) {
+  for (let layer = 0; layer < 8 && !isPlain; layer += 1) {
     const before = current;
     if (strip.has("srs")) current = withoutSrs(current);
     if (strip.has("batv")) current = withoutBatv(current);

@@ -42,18 +42,25 @@ export function badness(tally: Tally, weights: ScoreWeights): number {
 
 /** `windows` as of now, one per half-life. */
 export function score(windows: readonly Tally[], settings: ScoreSettings): number {
-  const longestFirst = settings.halfLivesMs
-    .map((halfLife, i) => ({ halfLife, tally: windows[i] ?? EMPTY_TALLY }))
-    .sort((a, b) => b.halfLife - a.halfLife);
+  const { strength, weights } = settings;
   let prior = settings.prior;
-  let smallest = settings.prior;
-  let first = true;
-  for (const { tally } of longestFirst) {
-    const bad = badness(tally, settings.weights);
-    const mean = (settings.strength * prior + tally.ok) / (settings.strength + tally.ok + bad);
-    smallest = first ? mean : Math.min(smallest, mean);
-    prior = mean;
-    first = false;
+  let smallest = Number.POSITIVE_INFINITY;
+  for (const i of longestFirst(settings.halfLivesMs)) {
+    const tally = windows[i] ?? EMPTY_TALLY;
+    prior = (strength * prior + tally.ok) / (strength + tally.ok + badness(tally, weights));
+    if (prior < smallest) smallest = prior;
   }
   return smallest;
+}
+
+const orders = new WeakMap<readonly number[], readonly number[]>();
+
+/** Indexes of the half-lives, the longest one's first; computed once per settings, since every message asks. */
+function longestFirst(halfLivesMs: readonly number[]): readonly number[] {
+  let order = orders.get(halfLivesMs);
+  if (order === undefined) {
+    order = halfLivesMs.map((_, i) => i).sort((a, b) => halfLivesMs[b]! - halfLivesMs[a]!);
+    orders.set(halfLivesMs, order);
+  }
+  return order;
 }

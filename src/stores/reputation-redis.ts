@@ -39,6 +39,8 @@ export interface RedisStoreOptions {
   readonly maxSnapshots?: number;
   /** A snapshot so young is answered without asking. */
   readonly freshMs?: number;
+  /** So long outcomes wait for others of their sender, ms. */
+  readonly flushMs?: number;
   /** Announces this proxy (`p:PROXY`). */
   readonly presence?: { readonly proxy: string; readonly version: string; readonly workers: number };
 }
@@ -47,7 +49,7 @@ const MAX_PENDING = 100_000;
 const MAX_SNAPSHOTS = 100_000;
 const FRESH_MS = 1_000;
 const WINDOW = 512;
-const FLUSH_MS = 20;
+const FLUSH_MS = 200;
 const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
 const PRESENCE_TTL_S = 60;
@@ -246,7 +248,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#idle = resolve;
       const timer = setTimeout(resolve, ms);
-      this.#flushSoon();
+      this.#flush();
       await promise;
       clearTimeout(timer);
     }
@@ -314,7 +316,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     // A moment's patience makes one round trip of many writes, and one write of what a busy sender did meanwhile; a
     // backlog needs none.
     if (this.#pending.size >= WINDOW) setImmediate(flush);
-    else this.#later(FLUSH_MS, flush);
+    else this.#later(this.#options.flushMs ?? FLUSH_MS, flush);
   }
 
   #flush(): void {

@@ -42,6 +42,7 @@ function storeOn(target: string | RedisSettings, options: StoreOptions = {}): Re
     worker: 0,
     telemetry: { ...noTelemetry, ...options.telemetry },
     now: Date.now,
+    flushMs: 1,
     ...(options.freshMs === undefined ? {} : { freshMs: options.freshMs }),
     ...(options.maxPending === undefined ? {} : { maxPending: options.maxPending }),
   });

@@ -113,8 +113,7 @@ describe("a stage that grows slow", () => {
     let now = 0;
     const answer = (ms: number) => {
       now += 1_000;
-      states.latency(IP, GMAIL, "rcpt", ms, now);
-      states.settle(IP, GMAIL, now);
+      states.timed(IP, GMAIL, [["rcpt", ms]], now);
     };
     times(50, () => answer(80));
     times(8, () => answer(4_000));
