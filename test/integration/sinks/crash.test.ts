@@ -11,7 +11,7 @@ import { type HookProcess, startHook } from "./hook-process.ts";
 import { type Mariadb, missingMariadb, startMariadb } from "./mariadb.ts";
 import { sendAll } from "./observer.ts";
 
-const connections = 2000;
+const connections = 1000;
 
 async function folder(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "warp-crash-"));

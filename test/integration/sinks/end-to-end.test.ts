@@ -103,6 +103,7 @@ describe("mail through the proxy", {
     t.after(() => proxy.end("SIGKILL"));
     await sendMail(proxy, messages);
     assert.deepEqual(await proxy.end(), [0, null]);
+    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
     assert.deepEqual(await hook.end("SIGTERM"), [0, null]);
     await check(place);
     assert.ok(slack.texts.some((text) => text.includes("`alice@example.local` => `bob@example.test` (")));
@@ -129,6 +130,7 @@ describe("mail through the proxy", {
     await mariadb.start();
     await sending;
     assert.deepEqual(await proxy.end(), [0, null]);
+    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
     assert.deepEqual(await hook.end("SIGTERM"), [0, null]);
     await check(place);
   });
@@ -143,6 +145,7 @@ describe("mail through the proxy", {
     await sending;
     const child = await childOf(proxy);
     assert.deepEqual(await proxy.end(), [0, null]);
+    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
     assert.throws(() => process.kill(child, 0), { code: "ESRCH" });
     await check(place);
   });
