@@ -148,7 +148,8 @@ function zshOption(option: OptionSpec): string {
   return `${head}:${zshText(option.value)}:${action}'`;
 }
 function zshText(text: string): string {
-  return text.replaceAll("'", "'\\''").replace(/[[\]:\\]/g, (character) => `\\${character}`);
+  // What _arguments reads first, then what the shell's quotes need: the other way round escapes the quote's backslash.
+  return text.replace(/[[\]:\\]/g, (character) => `\\${character}`).replaceAll("'", "'\\''");
 }
 
 function fish(specs: readonly CommandSpec[]): string {
