@@ -16,8 +16,7 @@ import (
 )
 
 var (
-	blockTag   = regexp.MustCompile(`(?i)</?(?:p|div|br|hr|td|th|tr|li|table|h[1-6])\b[^<>]*>`)
-	tag        = regexp.MustCompile(`<[^<>]*>`)
+	blockTag   = regexp.MustCompile(`(?i)^/?(?:p|div|br|hr|td|th|tr|li|table|h[1-6])\b`)
 	utf7Escape = regexp.MustCompile(`\+([A-Za-z0-9+/]*)-?`)
 )
 
@@ -174,6 +173,27 @@ func latin1(octets []byte) string {
 	return text.String()
 }
 
+// withoutTags ends a line where a block does; other tags are nothing. A "<" that no ">" follows before the next is text.
 func withoutTags(text string) string {
-	return html.UnescapeString(tag.ReplaceAllString(blockTag.ReplaceAllString(text, "\n"), ""))
+	var shown strings.Builder
+	shown.Grow(len(text))
+	for {
+		open := strings.IndexByte(text, '<')
+		if open < 0 {
+			break
+		}
+		shown.WriteString(text[:open])
+		text = text[open+1:]
+		end := strings.IndexAny(text, "<>")
+		if end < 0 || text[end] == '<' {
+			shown.WriteByte('<')
+			continue
+		}
+		if blockTag.MatchString(text[:min(end, 16)]) {
+			shown.WriteByte('\n')
+		}
+		text = text[end+1:]
+	}
+	shown.WriteString(text)
+	return html.UnescapeString(shown.String())
 }
