@@ -35,8 +35,8 @@ export interface DialOptions {
   readonly sourceIp: string | undefined;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
-  /** Told the local address as soon as the kernel has chosen it, before the peer can see the connection. */
-  readonly bound: ((local: Endpoint) => void) | undefined;
+  /** Told both ends as soon as the kernel has chosen the local one, before the peer can see the connection. */
+  readonly bound: ((local: Endpoint, remote: Endpoint) => void) | undefined;
 }
 
 export interface Dialer {
@@ -119,7 +119,8 @@ export class NodeDialer implements Dialer {
       options.signal?.addEventListener("abort", abort);
       if (options.signal?.aborted) abort();
       // node:net calls connect(2) in the next tick; this runs behind it, and still before any event of the loop.
-      else if (options.bound !== undefined) process.nextTick(() => tellBound(socket, options.bound));
+      else if (options.bound !== undefined)
+        process.nextTick(() => tellBound(socket, destination, options.bound));
     });
   }
 
@@ -147,9 +148,10 @@ export class NodeDialer implements Dialer {
   }
 }
 
-function tellBound(socket: Socket, bound: DialOptions["bound"]): void {
+function tellBound(socket: Socket, remote: Endpoint, bound: DialOptions["bound"]): void {
   const { localAddress, localPort } = socket;
-  if (localAddress !== undefined && localPort) bound?.({ ip: plainIp(localAddress), port: localPort });
+  if (localAddress !== undefined && localPort)
+    bound?.({ ip: plainIp(localAddress), port: localPort }, remote);
 }
 
 function bindError(error: unknown, sourceIp: string | undefined): DialError {

@@ -41,7 +41,15 @@ export type Admission =
       readonly why: string;
     };
 
-/** `ownLegs`: source addresses of this process's legs. `active`: sessions now, all and of this client. */
+/**
+ * What tells a leg from every other connection: both of its ends. A client may well have the port that a leg to somebody
+ * else has; the kernel gives a port again where the other end differs.
+ */
+export function legKey(local: Endpoint, destination: Endpoint): string {
+  return `${local.ip}:${local.port}>${destination.ip}:${destination.port}`;
+}
+
+/** `ownLegs`: the `legKey`s of this process's legs. `active`: sessions now, all and of this client. */
 export function admit(
   arrival: Arrival,
   rules: AdmissionRules,
@@ -49,14 +57,8 @@ export function admit(
   active: { readonly all: number; readonly ofClient: number; readonly stopping: boolean },
 ): Admission {
   const { client, local } = arrival;
-  if (ownLegs.has(`${client.ip}:${client.port}`)) {
-    return refused(
-      OWN.destinationRefused,
-      "loop",
-      "loop",
-      "warp's own connection was captured: the rules lack its exemption (mark, uid)",
-    );
-  }
+  // Its destination is this very listener: `fixed` towards itself.
+  if (ownLegs.has(legKey(client, local))) return loop();
   if (active.stopping) return refused(OWN.stopping, "refused_limit", "stopping", "shutting down");
   if (!rules.isClient(client.ip)) {
     return refused(
@@ -83,16 +85,22 @@ export function admit(
     );
   }
   if (rules.mode === "fixed") return opaqueOr("session", rules.fixed as Endpoint, rules);
-  return admitCaptured(arrival, local, rules);
+  return admitCaptured(arrival, local, rules, ownLegs);
 }
 
-function admitCaptured(arrival: Arrival, local: Endpoint, rules: AdmissionRules): Admission {
+function admitCaptured(
+  arrival: Arrival,
+  local: Endpoint,
+  rules: AdmissionRules,
+  ownLegs: ReadonlySet<string>,
+): Admission {
   let destination: Endpoint;
   try {
     destination = rules.mode === "tproxy" ? local : arrival.original();
   } catch (error) {
     return noDestination(`no original destination: ${(error as Error).message}`);
   }
+  if (ownLegs.has(legKey(arrival.client, destination))) return loop();
   if (rules.mode === "redirect" && destination.ip === local.ip && destination.port === local.port) {
     return noDestination("connected to warp's own port, not captured");
   }
@@ -109,6 +117,15 @@ function opaqueOr(kind: "session", destination: Endpoint, rules: AdmissionRules)
   if (rules.opaqueRefuse.has(destination.port))
     return noDestination(`port ${destination.port} is opaque (capture.opaque_ports)`);
   return { kind: rules.opaqueRelay.has(destination.port) ? "opaque" : kind, destination };
+}
+
+function loop(): Admission {
+  return refused(
+    OWN.destinationRefused,
+    "loop",
+    "loop",
+    "warp's own connection was captured: the rules lack its exemption (mark, uid)",
+  );
 }
 
 function noDestination(why: string): Admission {

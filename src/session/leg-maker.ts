@@ -14,6 +14,7 @@ import { DialError, type DialErrorKind } from "../net/dial.ts";
 import type { PeerFacts, Transport } from "../net/transport.ts";
 import { parseCapabilities } from "../smtp/capabilities.ts";
 import type { Reply } from "../smtp/reply.ts";
+import { legKey } from "./admission.ts";
 import { type ExpectationKind, Leg, LegLost, type LegOwner, PLAINTEXT } from "./leg.ts";
 import type { Recorder } from "./recorder.ts";
 import type { SessionEnvironment } from "./settings.ts";
@@ -111,20 +112,20 @@ export class LegMaker {
   ): Promise<Leg> {
     const { env, destination, stages } = this.context;
     const started = env.clock.now();
-    let local = "";
+    let key = "";
     let transport: Transport;
     try {
       transport = await env.dialer.dial(destination, {
         sourceIp: candidate.ip,
         timeoutMs,
         signal,
-        bound: (endpoint) => {
-          local = `${endpoint.ip}:${endpoint.port}`;
-          env.ownLegs.add(local);
+        bound: (local, remote) => {
+          key = legKey(local, remote);
+          env.ownLegs.add(key);
         },
       });
     } catch (error) {
-      env.ownLegs.delete(local);
+      env.ownLegs.delete(key);
       throw error;
     }
     const ms = env.clock.now() - started;
@@ -135,7 +136,7 @@ export class LegMaker {
     env.router.legOpened(bound, destination.ip);
     const origin: LegOrigin = decision.kind === "ip" ? { kind: "ip", candidate } : { kind: "client" };
     return this.adopt(transport, origin, candidate, () => {
-      env.ownLegs.delete(local);
+      env.ownLegs.delete(key);
       env.router.legClosed(bound, destination.ip);
     });
   }

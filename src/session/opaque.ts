@@ -7,6 +7,7 @@ import { endpointText } from "../events/endpoint.ts";
 import type { Endpoint } from "../events/events.ts";
 import { DialError } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
+import { legKey } from "./admission.ts";
 import { Deadline } from "./clock.ts";
 import { plaintextFacts } from "./leg-maker.ts";
 import { Recorder } from "./recorder.ts";
@@ -24,7 +25,7 @@ export class OpaqueSession {
   private readonly startedAt: number;
   private readonly abortion = new AbortController();
   private server: Transport | undefined;
-  private local = "";
+  private legKey = "";
   private octetsIn = 0;
   private octetsOut = 0;
   private ends = 0;
@@ -60,9 +61,9 @@ export class OpaqueSession {
         sourceIp,
         timeoutMs: env.settings.timeouts.dialMs,
         signal: this.abortion.signal,
-        bound: (local) => {
-          this.local = `${local.ip}:${local.port}`;
-          env.ownLegs.add(this.local);
+        bound: (local, remote) => {
+          this.legKey = legKey(local, remote);
+          env.ownLegs.add(this.legKey);
         },
       });
       env.telemetry.legDialled("connect", "connected");
@@ -131,7 +132,7 @@ export class OpaqueSession {
       if (reset) transport.reset();
       else transport.close();
     }
-    this.env.ownLegs.delete(this.local);
+    this.env.ownLegs.delete(this.legKey);
     if (this.connected) this.env.telemetry.legClosed(true);
     this.record();
     this.start.closed();

@@ -63,6 +63,6 @@ export interface SessionEnvironment {
   readonly isLocalAddress: (ip: string) => boolean;
   /** The class of a reply for events and log (src/deliverability). */
   readonly classify: (code: number, enhancedCode: string, text: Buffer, provider: string) => string;
-  /** Source addresses ("ip:port") of this process's legs: a connection from one of them is a loop. */
+  /** `legKey`s of this process's legs: a connection that is one of them is a loop. */
   readonly ownLegs: Set<string>;
 }
