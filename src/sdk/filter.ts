@@ -3,8 +3,14 @@
  * verdict may come before the message was read. A handler that throws, or returns nothing, ends the call with an error:
  * the proxy then does what its operator configured (`on_failure`), and that is never a silent relay.
  */
+import { create } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import type { BeforeRelayRequest, Envelope } from "../gen/warp/hook/v1/hook_pb.ts";
+import {
+  type BeforeRelayRequest,
+  type BeforeRelayResponse,
+  BeforeRelayResponseSchema,
+  type Envelope,
+} from "../gen/warp/hook/v1/hook_pb.ts";
 import { asError, StatusError } from "./failure.ts";
 import { HookMessage } from "./message.ts";
 import type { Verdict } from "./verdict.ts";
@@ -50,15 +56,29 @@ export async function serveBeforeRelay(
     }
     const message = new HookMessage(chunksOf(parts), options.maxMessageOctets);
     const verdict = await options.handler(part.value, message, { signal: gone.signal });
-    if (verdict?.verdict?.case === undefined) throw new Error("the filter returned no verdict");
+    const response = responseOf(verdict);
     call.off("cancelled", cancel); // grpc-js says «cancelled» after a normal end too
-    done(null, verdict);
+    done(null, response);
   } catch (cause) {
     const error = asError(cause);
     if (call.cancelled) return;
     options.onError(error);
     call.off("cancelled", cancel);
     done(error instanceof StatusError ? error : new StatusError(grpc.status.INTERNAL, error.message));
+  }
+}
+
+const VERDICTS = new Set<unknown>(
+  BeforeRelayResponseSchema.oneofs[0]!.fields.map(({ localName }) => localName),
+);
+
+/** What the builders make passes, and what has its shape; a filter in plain JavaScript may return anything. */
+function responseOf(verdict: Verdict): BeforeRelayResponse {
+  if (!VERDICTS.has(verdict?.verdict?.case)) throw new Error("the filter returned no verdict");
+  try {
+    return create(BeforeRelayResponseSchema, verdict);
+  } catch (cause) {
+    throw new Error(`the filter returned a verdict that cannot be sent: ${asError(cause).message}`);
   }
 }
 

@@ -314,7 +314,15 @@ test("BeforeRelay", async (t) => {
     assert.deepEqual(errors, ["BeforeRelay: no database"]);
   });
   await t.test("no verdict, or one that is none, is an error and never a relay", async (t) => {
-    const answers: unknown[] = [undefined, null, {}, { verdict: {} }, { verdict: { case: undefined } }];
+    const answers: unknown[] = [
+      undefined,
+      null,
+      {},
+      { verdict: {} },
+      { verdict: { case: undefined } },
+      { verdict: { case: "accept", value: {} } },
+      "relay",
+    ];
     const { client } = await start(t, { beforeRelay: () => answers.shift() as ReturnType<typeof relay> });
     while (answers.length > 0) {
       const { error, response } = await ask(client, {}, []);
