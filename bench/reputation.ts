@@ -289,13 +289,13 @@ async function throughput(folder: string, upstream: number, server: RedisServer)
   const proxies = await Promise.all(kinds.map(([, config]) => RunningProxy.start(folder, upstream, config)));
   const rates = kinds.map((): number[] => []);
   try {
-    // In turns, since what else runs on the machine changes, and each round begins with another, since the first one
-    // of a round was seen to do better, whichever it was.
+    // In turns, since what else runs on the machine changes, and shuffled, since the first one of a round was seen to
+    // do better, whichever it was.
     for (let round = 0; round < 8; round += 1) {
-      for (let turn = 0; turn < proxies.length; turn += 1) {
-        const i = (round + turn) % proxies.length;
+      const turns = proxies.map((proxy, i) => ({ proxy, i, at: Math.random() })).sort((a, b) => a.at - b.at);
+      for (const { proxy, i } of turns) {
         let n = 0;
-        const rate = await load(proxies[i]!, 1_500, 20, () => {
+        const rate = await load(proxy, 1_500, 20, () => {
           n += 1;
           return `user${n % 100}@sender.example`;
         });
