@@ -111,7 +111,7 @@ function load(): Native {
   } catch (error) {
     const cause = (error as Error).message.split("\n")[0] ?? "";
     return missing(
-      `the native addon is not there (${cause}); npm rebuild builds it on Linux with a C++ compiler`,
+      `the native addon is not there (${cause}); npm rebuild (in a checkout: npm run build) makes it on Linux with a C++ compiler`,
     );
   }
 }
