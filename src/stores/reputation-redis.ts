@@ -54,6 +54,8 @@ const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
 const PRESENCE_TTL_S = 60;
 const POOR_KEPT = 10_000;
+const MAX_RANKED = 10_000;
+const RANK_MS = 60_000;
 /** Answers of Redis after which the same write may succeed later. */
 const TRANSIENT =
   /^(?:LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|OOM|NOREPLICAS|MISCONF|NOAUTH|NOPERM|WRONGPASS|MOVED|ASK|UNBLOCKED|NOSCRIPT)\b/;
@@ -79,6 +81,9 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   readonly #pending: PendingWrites;
   readonly #reads = new Map<string, Promise<Standing>>();
   readonly #timers = new Set<NodeJS.Timeout>();
+  /** When a sender was last written into the list of the poor. */
+  readonly #ranked = new BoundedMap<string, number>(MAX_RANKED);
+  readonly #rankings = new Set<Promise<void>>();
   #settings!: ReputationSettings;
   #senderScript!: Script;
   #isSlow = false;
@@ -244,14 +249,16 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   /** Writes what waits, for at most `ms`; what is left then is lost, and counted. */
   async close(ms = 2_000): Promise<void> {
     if (this.#isClosed) return;
+    const { promise: late, resolve: giveUp } = Promise.withResolvers<void>();
+    const timer = setTimeout(giveUp, ms);
     if (this.#pending.size > 0 && this.#isReady) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#idle = resolve;
-      const timer = setTimeout(resolve, ms);
       this.#flush();
-      await promise;
-      clearTimeout(timer);
+      await Promise.race([promise, late]);
     }
+    await Promise.race([Promise.all(this.#rankings), late]);
+    clearTimeout(timer);
     this.#isClosed = true;
     if (this.#pending.size > 0) this.#options.telemetry.redisLostWrites(this.#pending.updates);
     for (const timer of this.#timers) clearTimeout(timer);
@@ -333,11 +340,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     this.#pending.done(write);
     this.#learn(write.identity, reply);
     this.#options.telemetry.redisPendingWrites(this.#pending.size);
-    if (reply.tierBefore !== reply.record.tier.tier) {
-      this.#rankPoor(write.identity, reply.record.tier.tier, reply.score).catch(
-        () => undefined /* only a list for people; the next change writes it again */,
-      );
-    }
+    this.#rankSoon(write.identity, reply);
     if (this.#pending.size === 0) this.#idle?.();
     else this.#flushSoon();
   }
@@ -401,6 +404,22 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       pin: pin === "" ? undefined : pin!,
     };
     return { record, known: known === "1", tierBefore: tierBefore!, score: Number(scoreText) };
+  }
+
+  /** Keeps the list of the poor up to date: at each change of tier, and once a minute for who is in it. */
+  #rankSoon(identity: string, { tierBefore, record, score }: SenderReply): void {
+    const { tier } = record.tier;
+    const now = this.#options.now();
+    const isPoor = tierRank(tier, this.#settings.ladder) < 0;
+    const isDue = isPoor && now - (this.#ranked.get(identity) ?? 0) >= RANK_MS;
+    if (tierBefore === tier && !isDue) return;
+    this.#ranked.set(identity, now);
+    const ranking = this.#rankPoor(identity, tier, score).catch(() => {
+      // Only a list for people: the sender's next write tries again.
+      this.#ranked.delete(identity);
+    });
+    this.#rankings.add(ranking);
+    void ranking.finally(() => this.#rankings.delete(ranking));
   }
 
   /** The list that `warp reputation top` reads: senders in a tier below neutral. */
