@@ -2,10 +2,10 @@
  * How a hook server is reached: the gRPC target, and the credentials for it. Plaintext is for this host only, unless the
  * operator says `insecure: true`. PEM files are read at each connect, so that renewed ones are taken.
  */
-import { readFileSync } from "node:fs";
-import * as grpc from "@grpc/grpc-js";
+import type * as grpc from "@grpc/grpc-js";
 import { grpcTarget, isLocal } from "../sdk/address.ts";
-import type { HookSettings, HookTls } from "./settings.ts";
+import { clientCredentials } from "../sdk/credentials.ts";
+import type { HookSettings } from "./settings.ts";
 
 /** Says which setting cannot work; undefined: all is well. */
 export function settingsProblem(hook: HookSettings): string | undefined {
@@ -25,14 +25,11 @@ export function settingsProblem(hook: HookSettings): string | undefined {
 }
 
 export function credentials(hook: HookSettings): grpc.ChannelCredentials {
-  const { tls } = hook;
-  if (tls === undefined) return grpc.credentials.createInsecure();
-  return grpc.credentials.createSsl(pem(tls, "ca"), pem(tls, "key"), pem(tls, "cert"));
+  return clientCredentials(hook.address, hook.tls).credentials;
 }
 
 /** `maxReceiveOctets`: the largest answer that is read. */
 export function channelOptions(hook: HookSettings, maxReceiveOctets: number): grpc.ChannelOptions {
-  const name = hook.tls?.serverName ?? (hook.address.kind === "unix" ? "localhost" : undefined);
   return {
     // Each attempt starts from nothing: pauses between them are ours, not of a subchannel shared behind our back.
     "grpc.use_local_subchannel_pool": 1,
@@ -43,18 +40,6 @@ export function channelOptions(hook: HookSettings, maxReceiveOctets: number): gr
     "grpc.enable_retries": 0,
     "grpc.max_receive_message_length": maxReceiveOctets,
     "grpc.max_send_message_length": -1,
-    ...(hook.tls !== undefined && name !== undefined
-      ? { "grpc.ssl_target_name_override": name, "grpc.default_authority": name }
-      : {}),
+    ...clientCredentials(hook.address, hook.tls).options,
   };
-}
-
-function pem(tls: HookTls, setting: "ca" | "cert" | "key"): Buffer | null {
-  const file = tls[setting];
-  if (file === undefined) return null;
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    throw new Error(`tls.${setting}: cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
 }

@@ -57,7 +57,14 @@ export function clientCredentials(
     tls.cert === undefined ? null : pem(tls.cert, "cert"),
     { checkServerIdentity: (_sni, certificate) => checkServerIdentity(name, certificate) },
   );
-  return { credentials, options: { "grpc.ssl_target_name_override": isIP(name) === 0 ? name : "localhost" } };
+  const sent = isIP(name) === 0 ? name : "localhost";
+  return {
+    credentials,
+    options: {
+      "grpc.ssl_target_name_override": sent,
+      ...(tls.serverName && { "grpc.default_authority": sent }),
+    },
+  };
 }
 
 /** Reads a PEM, or says which setting names a file that cannot be read. */

@@ -48,10 +48,12 @@ export class HookConnection {
 
   constructor(address: HookAddress, tls: ClientTls | undefined, timeoutMs: number) {
     const { credentials, options } = clientCredentials(address, tls);
-    // A connection of its own, not one that grpc-js shares between clients; a replacement may be a large message.
+    // A connection of its own, not one that grpc-js shares between clients, nor by way of a proxy that the environment
+    // names; a replacement may be a large message.
     const channel = {
       ...options,
       "grpc.use_local_subchannel_pool": 1,
+      "grpc.enable_http_proxy": 0,
       "grpc.max_receive_message_length": -1,
     };
     this.#hook = createClient(HookService, grpcTarget(address), credentials, channel);
