@@ -59,6 +59,7 @@ export class ChunkedBody implements MessageBody {
       leg: leg.number,
       tls: leg.encrypted,
       stuffed: false,
+      bodies: core.env.settings.bodies,
     });
   }
 

@@ -53,6 +53,7 @@ export class HeldBody implements MessageBody {
       leg: core.leg?.number ?? 0,
       tls: core.leg?.encrypted ?? false,
       stuffed: false,
+      bodies: core.env.settings.bodies,
     });
   }
 

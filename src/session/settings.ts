@@ -33,6 +33,8 @@ export interface SessionSettings {
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   readonly bareNewlines: "normalize" | "reject";
+  /** Events of messages have their bodies, not only the header section. */
+  readonly bodies: boolean;
   /** Filters have at most so much of `endOfDataMs`. */
   readonly chainBudgetMs: number;
 }

@@ -34,6 +34,7 @@ export class StreamedBody implements MessageBody {
       leg: leg.number,
       tls: leg.encrypted,
       stuffed: true,
+      bodies: core.env.settings.bodies,
     });
     leg.expect((reply, latencyMs) => this.answered(reply, latencyMs), Number.POSITIVE_INFINITY);
   }

@@ -85,6 +85,8 @@ export class SimulatedTransport implements Transport {
   /** What the peer makes of TLS: facts, an error, or never an answer. */
   tls: PeerFacts | Error | "silent" = new Error("no TLS here");
 
+  private interrupted: (() => void) | undefined;
+
   constructor(local: Endpoint, remote: Endpoint) {
     this.local = local;
     this.remote = remote;
@@ -125,11 +127,16 @@ export class SimulatedTransport implements Transport {
   private gone(state: "closed" | "reset"): void {
     if (this.state === "closed" || this.state === "reset") return;
     this.state = state;
+    this.interrupted?.();
     setImmediate(() => this.handler.closed(undefined));
   }
 
   async startTls(_options: ConnectionOptions): Promise<PeerFacts> {
-    if (this.tls === "silent") return new Promise(() => {});
+    if (this.tls === "silent") {
+      return new Promise((_resolve, reject) => {
+        this.interrupted = () => reject(new Error("closed during the handshake"));
+      });
+    }
     if (this.tls instanceof Error) throw this.tls;
     this.encrypted = true;
     return this.tls;
@@ -204,6 +211,7 @@ export const CLIENT_DECISION: Decision = { ...BASIS, kind: "client" };
 export interface SimulationOptions {
   limits?: Partial<SessionEnvironment["settings"]["limits"]>;
   bareNewlines?: "normalize" | "reject";
+  bodies?: boolean;
   /** Rules of the TLS policy; default: one `may`. */
   tls?: TlsRule[];
   downstreamTls?: boolean;
@@ -331,6 +339,7 @@ export class Simulation {
           idleMs: 300_000,
         },
         bareNewlines: options.bareNewlines ?? "normalize",
+        bodies: options.bodies ?? false,
         chainBudgetMs: 120_000,
       },
       tls: {

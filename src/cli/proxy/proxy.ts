@@ -233,6 +233,7 @@ export class SmtpProxy {
           limits: config.limits,
           timeouts: config.timeouts,
           bareNewlines: config.bareNewlines,
+          bodies: config.log.bodies,
           chainBudgetMs: config.filter.chainBudgetMs,
         },
         tls: sessionTls(config, telemetry),

@@ -1,0 +1,217 @@
+/** What a session tells: no secret, no body, each reply with its origin, every transaction once. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Simulation, settle } from "../../support/simulation.ts";
+
+test("AUTH is redacted, initial response and answers alike; the user of PLAIN is known once accepted", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("AUTH PLAIN LOGIN");
+  await simulation.say("AUTH LOGIN\r\n");
+  await simulation.reply("334 VXNlcm5hbWU6\r\n");
+  await simulation.say("c2VjcmV0LXVzZXI=\r\n");
+  await simulation.reply("334 UGFzc3dvcmQ6\r\n");
+  await simulation.say("c2VjcmV0LXBhc3M=\r\n");
+  await simulation.reply("535 no\r\n");
+  assert.equal(simulation.session.authUser, "");
+  const plain = Buffer.from("\0alice\0secret-pass").toString("base64");
+  assert.equal((await simulation.say(`AUTH PLAIN ${plain}\r\n`)).leg, `AUTH PLAIN ${plain}\r\n`);
+  await simulation.reply("235 in\r\n");
+  assert.equal(simulation.session.authUser, "alice");
+  const told = simulation.lines.join("\n");
+  for (const secret of ["c2VjcmV0", plain, "secret-pass"]) assert.equal(told.includes(secret), false);
+});
+
+test("a bad line within AUTH cancels it upstream too: the next command is no answer", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("AUTH LOGIN");
+  await simulation.say("AUTH LOGIN\r\n");
+  await simulation.reply("334 VXNlcm5hbWU6\r\n");
+  const bad = await simulation.say("abc\ndef\r\n");
+  assert.match(bad.client, /^500 5\.5\.2 /);
+  assert.equal(bad.leg, "*\r\n");
+  assert.equal((await simulation.say("NOOP\r\n")).leg, "");
+  assert.equal((await simulation.reply("501 cancelled\r\n")).leg, "NOOP\r\n");
+  assert.equal((await simulation.reply("250 n\r\n")).client, "250 n\r\n");
+});
+
+test("a message is told by its header section alone; with log.bodies by its first 64 KiB", async () => {
+  for (const bodies of [false, true]) {
+    const simulation = new Simulation({ bodies });
+    await simulation.greet();
+    await simulation.data();
+    await simulation.say("Subject: s\r\nMessage-ID: <1@x>\r\n\r\nprivate\r\n..dot\r\n.\r\n");
+    await simulation.reply("250 taken\r\n");
+    const expected = bodies
+      ? "Subject: s\r\nMessage-ID: <1@x>\r\n\r\nprivate\r\n.dot"
+      : "Subject: s\r\nMessage-ID: <1@x>";
+    assert.equal(simulation.lines.includes(`-> ${expected}`), true);
+    assert.equal(simulation.lines.join().includes("private"), bodies);
+    assert.equal(simulation.transactions[0]?.messageId.toString(), "<1@x>");
+  }
+});
+
+test("a transaction's record has every recipient's own answer", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<x@y>\r\nRCPT TO:<no@y>\r\nDATA\r\n");
+  await simulation.reply("250 2.1.0 m\r\n250 2.1.5 r\r\n550 5.1.1 who\r\n354 go\r\n");
+  await simulation.say("hi\r\n.\r\n");
+  await simulation.reply("451 4.7.1 later\r\n");
+  const [record] = simulation.transactions;
+  assert.equal(record?.outcome, "deferred");
+  assert.deepEqual(
+    record?.recipients.map((r) => [
+      r.address.address,
+      r.rcptReply?.code,
+      r.finalReply?.code,
+      r.finalReply?.enhancedCode,
+    ]),
+    [
+      ["x@y", 250, 451, "4.7.1"],
+      ["no@y", 550, 550, "5.1.1"],
+    ],
+  );
+});
+
+for (const [name, end, outcome] of [
+  ["RSET", "RSET\r\n", "abandoned"],
+  ["QUIT", "QUIT\r\n", "abandoned"],
+  ["EHLO", "EHLO again\r\n", "abandoned"],
+] as const) {
+  test(`a transaction that ends by ${name} is recorded once, as ${outcome}`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet();
+    await simulation.say("MAIL FROM:<a@b>\r\n");
+    await simulation.reply("250 ok\r\n");
+    await simulation.say(end);
+    await simulation.reply(name === "QUIT" ? "221 bye\r\n" : "250 ok\r\n");
+    simulation.client.rst();
+    await settle();
+    assert.deepEqual(
+      simulation.transactions.map((event) => event.outcome),
+      [outcome],
+    );
+  });
+}
+
+test("a client that leaves within the message: the leg is reset, no terminator, outcome abandoned", async () => {
+  for (const leave of ["fin", "rst"] as const) {
+    const simulation = new Simulation();
+    await simulation.greet();
+    await simulation.data();
+    const { leg } = await simulation.say("half a mess");
+    assert.equal(leg, "half a mess");
+    simulation.client[leave]();
+    await settle();
+    assert.equal(simulation.leg.state, "reset");
+    assert.equal(simulation.leg.take(), "");
+    assert.equal(simulation.transactions[0]?.outcome, "abandoned");
+    assert.equal(simulation.closed, true);
+  }
+});
+
+test("a client that leaves behind the end of data: the destination's answer is still recorded", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  await simulation.say("all of it\r\n.\r\n");
+  simulation.client.rst();
+  await settle();
+  assert.equal(simulation.closed, false);
+  await simulation.reply("250 taken\r\n");
+  assert.equal(simulation.transactions[0]?.outcome, "accepted");
+  assert.equal(simulation.closed, true);
+});
+
+test("a 2xx ahead of the end of data is no acceptance", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  await simulation.say("half");
+  await simulation.reply("250 already fine\r\n");
+  assert.equal(simulation.leg.state, "reset");
+  assert.match((await simulation.say(" rest\r\n.\r\n")).client, /^421 4\.4\.2 /);
+  assert.deepEqual(simulation.violations, ["upstream unsolicited_reply"]);
+});
+
+for (const [name, provoke] of [
+  ["a reply that nobody asked for", "250 surprise\r\n"],
+  ["a reply that is none", "garbage\r\n"],
+] as const) {
+  test(`${name} ends the leg before it can shift the others`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet();
+    const { client } = await simulation.reply(provoke);
+    assert.match(client, /^421 4\.4\.2 /);
+    assert.equal(simulation.leg.state, "reset");
+  });
+}
+
+test("354 to anything but DATA, 334 to anything but AUTH, and 2xx to DATA end the leg", async () => {
+  for (const [command, reply] of [
+    ["RCPT TO:<a@b>", "354 go"],
+    ["XFOO", "354 go"],
+    ["NOOP", "334 x"],
+    ["DATA", "250 thanks"],
+    ["DATA", "334 x"],
+  ] as const) {
+    const simulation = new Simulation();
+    await simulation.greet();
+    await simulation.say(`${command}\r\n`);
+    assert.match((await simulation.reply(`${reply}\r\n`)).client, /^421 4\.4\.2 /, `${command}: ${reply}`);
+  }
+});
+
+test("a 421 at any time goes down as it is, and both sides close", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  assert.equal((await simulation.reply("421 4.3.2 going down\r\n")).client, "421 4.3.2 going down\r\n");
+  assert.equal(simulation.client.state, "ended");
+});
+
+test("elapse is counted from connect to the destination's 354, and says where there was none", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.say("MAIL FROM:<a@b>\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RCPT TO:<c@d>\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.clock.advance(1500);
+  await simulation.say("DATA\r\n");
+  await simulation.reply("354 go\r\n");
+  await simulation.clock.advance(700);
+  await simulation.say("x\r\n.\r\n");
+  await simulation.reply("250 ok\r\n");
+  simulation.client.rst();
+  await settle();
+  assert.equal(simulation.transactions[0]?.timing.elapseMs, 1500);
+  assert.equal(simulation.connections[0]?.elapseMs, 1500);
+
+  const none = new Simulation();
+  await none.greet();
+  none.client.rst();
+  await settle();
+  assert.equal(none.connections[0]?.elapseMs, -2);
+});
+
+test("a destination that never reads stops the client, and ends after timeouts.data_block", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  simulation.leg.room = false;
+  await simulation.say("x".repeat(1000));
+  assert.equal(simulation.client.paused, true);
+  await simulation.clock.advance(180_001);
+  assert.equal(simulation.leg.state, "reset");
+});
+
+test("a client that never reads stops the leg, and is reset after timeouts.data_block", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  simulation.client.room = false;
+  await simulation.say("NOOP\r\n");
+  await simulation.reply("250 ok\r\n");
+  assert.equal(simulation.leg.paused, true);
+  await simulation.clock.advance(180_001);
+  assert.equal(simulation.closed, true);
+});

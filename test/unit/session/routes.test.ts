@@ -1,0 +1,187 @@
+/** The leg is replaced where the transaction's IP is another: replay, cover, pinned, parked. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TransactionFacts } from "../../../src/egress/contract.ts";
+import { ehloReply, ipDecision, Simulation, type SimulationOptions } from "../../support/simulation.ts";
+
+function routed(
+  decide: (facts: TransactionFacts) => ReturnType<typeof ipDecision>,
+  needs: { sender: boolean; recipient: boolean } = { sender: true, recipient: false },
+  more: SimulationOptions = {},
+): Simulation {
+  return new Simulation({
+    ...more,
+    router: { needs, atConnect: () => ipDecision("203.0.113.1/out1.example"), forTransaction: decide },
+  });
+}
+
+const bySender = (facts: TransactionFacts): ReturnType<typeof ipDecision> =>
+  facts.mailFrom.address.startsWith("bad")
+    ? ipDecision("203.0.113.66/bulk.example")
+    : ipDecision("203.0.113.1/out1.example");
+
+async function greeted(simulation: Simulation, ...keywords: string[]): Promise<void> {
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  assert.equal((await simulation.say("EHLO client.example\r\n")).leg, "EHLO out1.example\r\n");
+  await simulation.reply(ehloReply(keywords));
+}
+
+/** The new leg's greeting and EHLO. */
+async function replay(simulation: Simulation, name: string, ...keywords: string[]): Promise<string> {
+  assert.equal((await simulation.reply("220 mx\r\n")).leg, `EHLO ${name}\r\n`);
+  return (await simulation.reply(ehloReply(keywords))).leg;
+}
+
+test("a sender of another pool leaves from another IP, under that IP's name", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation, "PIPELINING");
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.deepEqual(simulation.dialled, ["203.0.113.1", "203.0.113.66"]);
+  assert.equal(await replay(simulation, "bulk.example", "PIPELINING"), "MAIL FROM:<bad@example.com>\r\n");
+  assert.equal((await simulation.reply("250 ok\r\n")).client, "250 ok\r\n");
+});
+
+test("a sender of the same pool keeps the leg", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation);
+  assert.equal(
+    (await simulation.say("MAIL FROM:<good@example.com>\r\n")).leg,
+    "MAIL FROM:<good@example.com>\r\n",
+  );
+  assert.equal(simulation.legs.length, 1);
+});
+
+test("alternating senders dial once: the leg before is kept for a while", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation, "PIPELINING");
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  await replay(simulation, "bulk.example", "PIPELINING");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("MAIL FROM:<good@example.com>\r\n");
+  assert.equal(simulation.legs.length, 2);
+  assert.equal(simulation.legs[0]?.take(), "MAIL FROM:<good@example.com>\r\n");
+  simulation.legs[0]?.feed("250 ok\r\n");
+  await simulation.clock.advance(31_000);
+  assert.equal(simulation.legs[1]?.take(), "QUIT\r\n", "and for no longer");
+});
+
+test("the recipient decides where a rule needs it: warp answers MAIL, and sends it with the first RCPT", async () => {
+  const simulation = routed(
+    (facts) => {
+      assert.equal(facts.recipient?.address, "x@slow.example");
+      return ipDecision("203.0.113.66/bulk.example");
+    },
+    { sender: false, recipient: true },
+  );
+  await greeted(simulation, "PIPELINING");
+  const mail = await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  assert.match(mail.client, /^250 2\.1\.0 /);
+  assert.equal(mail.leg, "");
+  await simulation.say("RCPT TO:<x@slow.example>\r\n");
+  assert.equal(await replay(simulation, "bulk.example", "PIPELINING"), "MAIL FROM:<a@example.com>\r\n");
+  assert.equal((await simulation.reply("250 sender\r\n")).leg, "RCPT TO:<x@slow.example>\r\n");
+  assert.equal((await simulation.reply("250 rcpt\r\n")).client, "250 rcpt\r\n");
+});
+
+test("MAIL refused upstream becomes the reply to RCPT where warp had answered it", async () => {
+  const simulation = routed(() => ipDecision("203.0.113.1/out1.example"), { sender: false, recipient: true });
+  await greeted(simulation, "PIPELINING");
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  assert.equal((await simulation.say("RCPT TO:<x@y>\r\n")).leg, "MAIL FROM:<a@example.com>\r\n");
+  assert.equal((await simulation.reply("550 5.7.1 no\r\n")).client, "550 5.7.1 no\r\n");
+});
+
+test("a new leg that lacks a capability shown is not used: the next IP once, then 451 4.4.4", async () => {
+  const simulation = routed(() =>
+    ipDecision("203.0.113.66/a.example", "203.0.113.67/b.example", "203.0.113.68/c.example"),
+  );
+  await greeted(simulation, "8BITMIME");
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  await replay(simulation, "a.example");
+  assert.deepEqual(simulation.dialled.slice(1), ["203.0.113.66", "203.0.113.67"]);
+  await simulation.reply("220 mx\r\n");
+  const { client } = await simulation.reply(ehloReply(["PIPELINING"]));
+  assert.match(client, /^451 4\.4\.4 /);
+  assert.equal(simulation.dialled.length, 3);
+});
+
+test("a new leg whose SIZE is smaller than declared does not cover", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation, "SIZE 500000");
+  await simulation.say("MAIL FROM:<bad@example.com> SIZE=2000\r\n");
+  await simulation.reply("220 mx\r\n");
+  assert.match((await simulation.reply(ehloReply(["SIZE 1000"]))).client, /^451 4\.4\.4 /);
+});
+
+test("a 4xx in the replay becomes the reply to MAIL, a 5xx greeting 451 4.4.0", async () => {
+  const first = routed(bySender);
+  await greeted(first);
+  await first.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.equal((await first.reply("450 4.7.1 not from there\r\n")).client, "450 4.7.1 not from there\r\n");
+
+  const second = routed(bySender);
+  await greeted(second);
+  await second.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.match((await second.reply("554 5.7.1 blocked\r\n")).client, /^451 4\.4\.0 /);
+});
+
+for (const [verb, line, reply] of [
+  ["AUTH", "AUTH PLAIN AGEAYg==", "235 in"],
+  ["XCLIENT", "XCLIENT NAME=x", "220 again"],
+  ["XFORWARD", "XFORWARD NAME=x", "250 ok"],
+] as const) {
+  test(`after a 2xx to ${verb} the leg is never replaced`, async () => {
+    const simulation = routed(bySender);
+    await greeted(simulation, "AUTH PLAIN");
+    await simulation.say(`${line}\r\n`);
+    await simulation.reply(`${reply}\r\n`);
+    assert.equal(
+      (await simulation.say("MAIL FROM:<bad@example.com>\r\n")).leg,
+      "MAIL FROM:<bad@example.com>\r\n",
+    );
+    assert.equal(simulation.legs.length, 1);
+  });
+}
+
+test("a rule's reject holds on a pinned leg too, and nothing is sent", async () => {
+  const reply = {
+    code: 550,
+    enhancedCode: "5.7.1",
+    text: "sender suspended",
+    origin: "warp",
+    hook: "",
+  } as const;
+  const simulation = routed(() => ({ ...ipDecision("x"), kind: "reply", reply }) as never);
+  await greeted(simulation, "AUTH PLAIN");
+  await simulation.say("AUTH PLAIN AGEAYg==\r\n");
+  await simulation.reply("235 in\r\n");
+  const { client, leg } = await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.equal(client, "550 5.7.1 sender suspended\r\n");
+  assert.equal(leg, "");
+});
+
+test("MAIL within a transaction is refused by warp where somebody has to be routed", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<good@example.com>\r\n");
+  await simulation.reply("250 ok\r\n");
+  const { client, leg } = await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.match(client, /^503 5\.5\.1 /);
+  assert.equal(leg, "");
+});
+
+test("an encrypted leg is not replaced by a plain one", async () => {
+  const simulation = routed(bySender);
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  await simulation.say("EHLO c\r\n");
+  await simulation.reply(ehloReply(["STARTTLS"]));
+  await simulation.reply("220 go\r\n");
+  await simulation.reply(ehloReply([]));
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  await simulation.reply("220 mx\r\n");
+  assert.match((await simulation.reply(ehloReply([]))).client, /^451 4\.4\.4 /);
+});
