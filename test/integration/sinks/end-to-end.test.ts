@@ -102,8 +102,14 @@ describe("mail through the proxy", {
     const proxy = await startProxy(destination, ["--observer", `sinks=${hook.address}`]);
     t.after(() => proxy.end("SIGKILL"));
     await sendMail(proxy, messages);
+    await caughtUp(place);
     assert.deepEqual(await proxy.end(), [0, null]);
-    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
+    t.diagnostic(
+      proxy.log
+        .filter((line) => !line.includes('"level":"info"'))
+        .slice(-5)
+        .join("\n"),
+    );
     assert.deepEqual(await hook.end("SIGTERM"), [0, null]);
     await check(place);
     assert.ok(slack.texts.some((text) => text.includes("`alice@example.local` => `bob@example.test` (")));
@@ -129,8 +135,14 @@ describe("mail through the proxy", {
     await mariadb.kill();
     await mariadb.start();
     await sending;
+    await caughtUp(place);
     assert.deepEqual(await proxy.end(), [0, null]);
-    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
+    t.diagnostic(
+      proxy.log
+        .filter((line) => !line.includes('"level":"info"'))
+        .slice(-5)
+        .join("\n"),
+    );
     assert.deepEqual(await hook.end("SIGTERM"), [0, null]);
     await check(place);
   });
@@ -143,9 +155,15 @@ describe("mail through the proxy", {
     await until(() => lineCount(place.env.FILE_PATH, messages));
     process.kill(await childOf(proxy), "SIGKILL");
     await sending;
+    await caughtUp(place);
     const child = await childOf(proxy);
     assert.deepEqual(await proxy.end(), [0, null]);
-    t.diagnostic(proxy.log.filter((line) => !line.includes('"level":"info"')).slice(-5).join("\n"));
+    t.diagnostic(
+      proxy.log
+        .filter((line) => !line.includes('"level":"info"'))
+        .slice(-5)
+        .join("\n"),
+    );
     assert.throws(() => process.kill(child, 0), { code: "ESRCH" });
     await check(place);
   });
@@ -156,6 +174,17 @@ describe("mail through the proxy", {
     });
   });
 });
+
+/** A stop waits for the last events, but not for minutes of them on a busy machine. */
+async function caughtUp({ env }: { readonly env: { readonly SQLITE_DSN: string } }): Promise<void> {
+  const reader = new DatabaseSync(env.SQLITE_DSN, { readOnly: true });
+  const count = reader.prepare("select count(*) n from connections");
+  try {
+    await until(async () => Number(count.get()!.n) >= messages);
+  } finally {
+    reader.close();
+  }
+}
 
 /** The process of the plugins: the proxy's child that runs `warp hook`. */
 async function childOf(proxy: Running): Promise<number> {
@@ -179,7 +208,7 @@ async function lineCount(path: string, least: number): Promise<boolean> {
 }
 
 async function until(isTrue: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 60_000; !(await isTrue()); ) {
+  for (const end = Date.now() + 120_000; !(await isTrue()); ) {
     if (Date.now() > end) throw new Error("never came true");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
