@@ -15,10 +15,7 @@ import (
 	"golang.org/x/text/encoding/unicode/utf32"
 )
 
-var (
-	blockTag   = regexp.MustCompile(`(?i)^/?(?:p|div|br|hr|td|th|tr|li|table|h[1-6])\b`)
-	utf7Escape = regexp.MustCompile(`\+([A-Za-z0-9+/]*)-?`)
-)
+var blockTag = regexp.MustCompile(`(?i)^/?(?:p|div|br|hr|td|th|tr|li|table|h[1-6])\b`)
 
 func decodeTransfer(body []byte, encoding string) []byte {
 	switch encoding {
@@ -145,19 +142,38 @@ func toUnicode(octets []byte, charset string) []string {
 	return []string{strings.ToValidUTF8(text, "\ufffd")}
 }
 
-// decodeUTF7 gives RFC 2152's text; an escape that is none stays.
+// decodeUTF7 gives RFC 2152's text.
 func decodeUTF7(text string) string {
-	return utf7Escape.ReplaceAllStringFunc(text, func(escape string) string {
-		if escape == "+-" {
-			return "+"
+	var decoded strings.Builder
+	for {
+		start := strings.IndexByte(text, '+')
+		if start < 0 {
+			break
 		}
-		octets := decodeBase64([]byte(strings.TrimSuffix(escape[1:], "-")))
+		decoded.WriteString(text[:start])
+		text = text[start+1:]
+		end := strings.IndexFunc(text, isNotBase64)
+		if end < 0 {
+			end = len(text)
+		}
+		if end == 0 {
+			decoded.WriteByte('+')
+		}
+		octets := decodeBase64([]byte(text[:end]))
 		units := make([]uint16, 0, len(octets)/2)
 		for at := 0; at+1 < len(octets); at += 2 {
 			units = append(units, uint16(octets[at])<<8|uint16(octets[at+1]))
 		}
-		return string(utf16.Decode(units))
-	})
+		decoded.WriteString(string(utf16.Decode(units)))
+		text = strings.TrimPrefix(text[end:], "-")
+	}
+	decoded.WriteString(text)
+	return decoded.String()
+}
+
+func isNotBase64(symbol rune) bool {
+	return !(symbol >= 'A' && symbol <= 'Z' || symbol >= 'a' && symbol <= 'z' || symbol >= '0' && symbol <= '9' ||
+		symbol == '+' || symbol == '/')
 }
 
 func latin1(octets []byte) string {

@@ -11,11 +11,9 @@ import (
 )
 
 var (
-	fold         = regexp.MustCompile(`\r?\n[ \t]+`)
-	parameter    = regexp.MustCompile(`(?s);\s*([^\s=;"]{1,64})\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)`)
-	escaped      = regexp.MustCompile(`(?s)\\(.)`)
-	encodedWord  = regexp.MustCompile(`=\?([^?\s]{1,64})\?([bBqQ])\?([^?\r\n]*)\?=`)
-	betweenWords = regexp.MustCompile(`\?=[ \t]+=\?`)
+	fold      = regexp.MustCompile(`\r?\n[ \t]+`)
+	parameter = regexp.MustCompile(`(?s);\s*([^\s=;"]{1,64})\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)`)
+	escaped   = regexp.MustCompile(`(?s)\\(.)`)
 )
 
 type headerField struct{ name, value string }
@@ -120,20 +118,56 @@ func percentDecoded(text string) string {
 	return text
 }
 
-// decodeWords gives a field's value with its encoded words (RFC 2047) decoded.
+// decodeWords gives a field's value with its encoded words (RFC 2047) decoded; blanks between two of them are none.
 func decodeWords(value string) string {
-	return encodedWord.ReplaceAllStringFunc(betweenWords.ReplaceAllString(value, "?==?"), func(word string) string {
-		match := encodedWord.FindStringSubmatch(word)
-		charset, _, _ := strings.Cut(match[1], "*")
-		var octets []byte
-		if lower(match[2]) == "b" {
-			octets = decodeBase64([]byte(match[3]))
-		} else {
-			octets = decodeQuotedPrintable([]byte(strings.ReplaceAll(match[3], "_", " ")))
+	var decoded strings.Builder
+	afterWord := false
+	for {
+		start := strings.Index(value, "=?")
+		if start < 0 {
+			break
 		}
-		readings := toUnicode(octets, charset)
-		return readings[len(readings)-1]
-	})
+		before := value[:start]
+		word, length := encodedWord(value[start:])
+		if length == 0 {
+			decoded.WriteString(value[:start+2])
+			value, afterWord = value[start+2:], false
+			continue
+		}
+		if !afterWord || strings.Trim(before, " \t") != "" {
+			decoded.WriteString(before)
+		}
+		decoded.WriteString(word)
+		value, afterWord = value[start+length:], true
+	}
+	decoded.WriteString(value)
+	return decoded.String()
+}
+
+// encodedWord reads "=?charset?encoding?text?=", with which text begins: what it stands for, and its length; 0: it is none.
+func encodedWord(text string) (string, int) {
+	charset, rest, _ := strings.Cut(text[len("=?"):min(len(text), 80)], "?")
+	start := len("=?") + len(charset) + len("?q?")
+	if charset == "" || len(rest) < 2 || rest[1] != '?' || strings.ContainsAny(charset, " \t") {
+		return "", 0
+	}
+	end := strings.IndexByte(text[start:], '?')
+	if end < 0 || !strings.HasPrefix(text[start+end:], "?=") {
+		return "", 0
+	}
+	content := text[start : start+end]
+	var octets []byte
+	switch rest[0] {
+	case 'b', 'B':
+		octets = decodeBase64([]byte(content))
+	case 'q', 'Q':
+		octets = decodeQuotedPrintable([]byte(strings.ReplaceAll(content, "_", " ")))
+	default:
+		return "", 0
+	}
+	charset, _, _ = strings.Cut(charset, "*") // a language may follow (RFC 2231)
+	readings := toUnicode(octets, charset)
+	return readings[len(readings)-1], start + end + len("?=")
 }
 
 func lower(text string) string { return strings.ToLower(strings.TrimSpace(text)) }
