@@ -6,10 +6,13 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type AfterTransaction, type HookServer, serveHook } from "../../src/sdk/index.ts";
+import { type AfterTransaction, type HookServer, type Notice, serveHook } from "../../src/sdk/index.ts";
 import { Client } from "./process/client.ts";
 import { Warp } from "./process/warp.ts";
 import { freePort } from "./redis-server.ts";
+
+/** The destination answers the end of data with a rate limit. */
+let refusing = false;
 
 /** Takes everything; remembers the peer of each connection and says it at the end of data. */
 async function destination(): Promise<Server> {
@@ -22,7 +25,8 @@ async function destination(): Promise<Server> {
         const line = buffered.slice(0, end);
         buffered = buffered.slice(end + 2);
         if (inData && line !== ".") continue;
-        if (inData) socket.write(`250 2.0.0 from ${socket.remoteAddress}\r\n`);
+        if (inData && refusing) socket.write("451 4.7.28 unusual rate of unsolicited mail\r\n");
+        else if (inData) socket.write(`250 2.0.0 from ${socket.remoteAddress}\r\n`);
         else if (/^EHLO/i.test(line)) socket.write("250 mx.example\r\n");
         else if (/^DATA/i.test(line)) socket.write("354 go on\r\n");
         else if (/^QUIT/i.test(line)) socket.end("221 2.0.0 bye\r\n");
@@ -46,6 +50,7 @@ describe("SelectRoute", () => {
   let port = 0;
   const asked: { sender: string; tier: string; pools: string[] }[] = [];
   const reported: AfterTransaction[] = [];
+  const notices: Notice[] = [];
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "warp-route-"));
@@ -68,6 +73,9 @@ describe("SelectRoute", () => {
       },
       afterTransaction: (event) => {
         reported.push(event);
+      },
+      afterNotice: (notice) => {
+        if (notice.code === "ip_state") notices.push(notice);
       },
       onError: () => undefined,
     });
@@ -153,5 +161,15 @@ rules:
       ["hook:route", "bulk", "127.0.0.66", "neutral", false],
     );
     assert.equal(ofBulk()?.recipients[0]?.finalReply?.replyClass, "accepted");
+  });
+  it("stands beside notices: an observer hears of an IP that cools down", async () => {
+    refusing = true;
+    for (let i = 0; i < 3; i += 1) await send("a@bulk.example");
+    refusing = false;
+    const deadline = Date.now() + 10_000;
+    while (notices.length === 0 && Date.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    const { code, fields } = notices[0]!;
+    assert.deepEqual([code, fields.source_ip, fields.state], ["ip_state", "127.0.0.66", "throttled"]);
   });
 });

@@ -91,7 +91,7 @@ export class SmtpProxy {
       version,
       worker,
       isOwnAddress: (ip) => this.local.has(ip),
-      notify: (notice) => this.notify(notice),
+      notify: (notice) => this.announce(notice),
       selectRoute: this.selectRoute,
       newId: () => this.ids.next(Date.now()),
     });
@@ -194,6 +194,12 @@ export class SmtpProxy {
   stopListening(): void {
     for (const listener of this.listeners.values()) listener.close();
     this.listeners.clear();
+  }
+
+  /** To this process's log, and to the hooks that observe. (Those of hooks are theirs already.) */
+  private announce(notice: Notice): void {
+    this.notify(notice);
+    for (const sink of this.generation?.hooks.sinks ?? []) if (sink.wants("notice")) sink.emit(notice);
   }
 
   private notify(notice: Notice): void {
