@@ -23,7 +23,7 @@ before(() => {
   if (missing) return;
   authority("ca");
   authority("other");
-  certificate("server", "ca", "IP:127.0.0.1,DNS:hook.example");
+  certificate("server", "ca", "IP:127.0.0.1,DNS:localhost,DNS:hook.example");
   certificate("client", "ca", "DNS:warp.example");
 });
 
