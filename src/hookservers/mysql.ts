@@ -26,7 +26,7 @@ export interface MysqlSettings {
 
 const groupItems = 2048;
 /** Rows per statement. Few sizes, so that few statements are prepared. */
-const rowCounts = [64, 8, 1];
+const rowCounts = [256, 32, 4, 1];
 /** Of values per statement; far below the smallest `max_allowed_packet`, except for a row that is longer by itself. */
 const statementOctets = 512 * 1024;
 const deleteRows = 500;

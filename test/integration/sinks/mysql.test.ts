@@ -260,6 +260,7 @@ async function untilRow(connection: Connection, sql: string): Promise<[RowDataPa
     const [rows] = await connection.query<RowDataPacket[]>(sql);
     if (rows.length > 0) return [rows];
     if (Date.now() > until) throw new Error(`never: ${sql}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    // innodb_trx is not looked up again for who asks more often than every 100 ms.
+    await new Promise((resolve) => setTimeout(resolve, 150));
   }
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rename, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -91,6 +91,21 @@ test("opens files anew for SIGHUP, listens on TCP, and stops for SIGTERM with wh
   assert.deepEqual(await server.end("SIGTERM"), [0, null]);
   for (const name of [`${file}.1`, file])
     assert.equal((await readFile(name, "utf8")).split("\n").length - 1, 12);
+});
+
+test("takes its settings from the configuration, and options before it", async (t) => {
+  const path = await folder(t);
+  const config = join(path, "warp.yaml");
+  await writeFile(config, `file: { path: ${join(path, "a")}, rotate_size: 1KiB, rotate_keep: 2 }\n`);
+  const server = await startHook("file,sqlite", `unix:${path}/s`, [
+    ...["--config", config, "--sqlite-dsn", join(path, "b.db"), "--rotate-keep", "1"],
+  ]);
+  t.after(() => server.end("SIGKILL"));
+  await sendAll(sessions(20), { address: server.address, source: makeSource(), batch: 16 });
+  assert.deepEqual(await server.end("SIGTERM"), [0, null]);
+  const aside = (await readdir(path)).filter((name) => /^a\.\d/.test(name));
+  assert.equal(aside.length, 1);
+  assert.ok((await stat(join(path, "b.db"))).size > 0);
 });
 
 test("says in one line which setting is missing or wrong, and ends with status 1", async (t) => {
