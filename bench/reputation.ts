@@ -93,6 +93,7 @@ async function perMessage(
         mailFrom: { address: from, raw: Buffer.alloc(0) },
         recipient: undefined,
         authUser: "",
+        ownLegs: [],
       });
       router.outcomes.emit(transaction({ from, answers: [{ code: 250, text: "2.0.0 OK" }] }));
       took.push(performance.now() - started);

@@ -3,7 +3,8 @@
 import { readIp, Unreadable } from "../config/scalars.ts";
 import type { Config } from "../config/schema.ts";
 import { dayOf, type IpLedger } from "../deliverability/ledger.ts";
-import { EgressRouter, type Explanation } from "../egress/router.ts";
+import type { Explanation } from "../egress/explanation.ts";
+import { EgressRouter } from "../egress/router.ts";
 import { noTelemetry } from "../events/telemetry.ts";
 import { LocalAddresses } from "../net/local-addresses.ts";
 import { identityOf } from "../reputation/identity.ts";

@@ -26,6 +26,8 @@ export interface TransactionFacts extends ConnectFacts {
   readonly recipient: AddressFacts | undefined;
   /** Of AUTH PLAIN and LOGIN, once accepted; else empty. */
   readonly authUser: string;
+  /** Source IPs of the legs that this session has open, idle ones included: caps on connections don't hinder their use. */
+  readonly ownLegs: readonly string[];
 }
 
 /** One source IP that may be used, with the name to say in EHLO from there. */

@@ -29,9 +29,10 @@ import type {
   SelectRoute,
   TransactionFacts,
 } from "./contract.ts";
+import type { ExplainedRule, ExplainFacts, Explanation } from "./explanation.ts";
 import { OutcomeSink } from "./outcomes.ts";
 import { type CompiledRule, compileRule, type Rule, type RuleAction, type RuleFacts } from "./rules.ts";
-import { type Pool, type PoolIp, SourceIps } from "./source-ips.ts";
+import { type Pool, type PoolIp, SourceIps, type Use } from "./source-ips.ts";
 
 export interface RouterSettings {
   readonly pools: Readonly<Record<string, Pool>>;
@@ -124,17 +125,16 @@ export class EgressRouter implements Router {
       if (predicted !== undefined) return predicted;
     }
     const ruleFacts = this.#connectRuleFacts(facts);
+    const use = this.#use(facts.destination.ip, ruleFacts.provider, []);
     const rule = this.#rules.find((candidate) => !refuses(candidate) && candidate.matches(ruleFacts));
     const key = `${facts.client.ip}|${ruleFacts.provider}`;
     const unknown: Sender = { identity: "", standing: undefined };
-    let decision = this.#decide(rule, facts.destination, ruleFacts.provider, key, unknown, !isFinal);
+    let decision = this.#decide(rule, use, key, unknown, !isFinal);
     if (!isFinal && decision.kind === "none") {
       // Nothing of that pool can be used, but the sender's rule may name another: any leg will do until MAIL.
       const others = this.#rules.filter(({ action }) => action.kind === "pool");
-      decision =
-        others
-          .map((other) => this.#decide(other, facts.destination, ruleFacts.provider, key, unknown, true))
-          .find(({ kind }) => kind === "ip") ?? decision;
+      const possible = others.map((other) => this.#decide(other, use, key, unknown, true));
+      decision = possible.find(({ kind }) => kind === "ip") ?? decision;
     }
     if (isFinal) this.#parts.telemetry.routeChoice(decision.rule, decision.pool, decision.tier);
     return decision;
@@ -229,11 +229,9 @@ export class EgressRouter implements Router {
     const listed = this.#settings.pools[last.pool]?.ips.find(({ ip }) => ip === first?.ip);
     if (last.pool !== "" && listed === undefined) return undefined;
     if (first?.ip !== undefined) {
-      const { now } = this.#parts;
       const pool = this.#settings.pools[last.pool] ?? { ips: [] };
-      const provider = this.provider(destination.ip);
-      const ipv6 = destination.ip.includes(":");
-      const cause = this.ips.cause(listed ?? { ip: first.ip }, pool, ipv6, provider, this.#share(), now());
+      const use = this.#use(destination.ip, this.provider(destination.ip), []);
+      const cause = this.ips.cause(listed ?? { ip: first.ip }, pool, use);
       if (cause !== undefined) return undefined;
     }
     return { ...last, predicted: true };
@@ -241,26 +239,17 @@ export class EgressRouter implements Router {
 
   #transaction(facts: TransactionFacts, sender: Sender): Decision | Promise<Decision> {
     const provider = this.provider(facts.destination.ip);
+    const use = this.#use(facts.destination.ip, provider, facts.ownLegs);
     const ruleFacts = ruleFactsOf(facts, provider, sender);
     const rule = this.#rules.find((candidate) => candidate.matches(ruleFacts));
+    const ruled = () => this.#decide(rule, use, sender.identity, sender, false);
     const { selectRoute } = this.#parts;
     if (!(rule !== undefined && refuses(rule)) && selectRoute?.available === true) {
       return this.#ask(selectRoute, facts, sender).then((answer) =>
-        this.#chosen(
-          this.#answered(answer, facts, provider, sender) ?? this.#ruled(rule, facts, provider, sender),
-        ),
+        this.#chosen(this.#answered(answer, use, sender) ?? ruled()),
       );
     }
-    return this.#chosen(this.#ruled(rule, facts, provider, sender));
-  }
-
-  #ruled(
-    rule: CompiledRule | undefined,
-    facts: TransactionFacts,
-    provider: string,
-    sender: Sender,
-  ): Decision {
-    return this.#decide(rule, facts.destination, provider, sender.identity, sender, false);
+    return this.#chosen(ruled());
   }
 
   #chosen(decision: Decision): Decision {
@@ -282,12 +271,7 @@ export class EgressRouter implements Router {
   }
 
   /** The hook's wish as a decision; undefined where it names what isn't there or can't be used. */
-  #answered(
-    answer: RouteAnswer | undefined,
-    { destination }: TransactionFacts,
-    provider: string,
-    sender: Sender,
-  ): Decision | undefined {
+  #answered(answer: RouteAnswer | undefined, use: Use, sender: Sender): Decision | undefined {
     if (answer === undefined) return undefined;
     const basis = this.#basis(`hook:${answer.hook}`, "", sender, false);
     if (answer.kind === "refuse") {
@@ -296,7 +280,7 @@ export class EgressRouter implements Router {
     if (answer.kind === "pool") {
       const pool = this.#settings.pools[answer.pool];
       if (pool === undefined) return this.#ignored(answer.hook, `no pool is called ${answer.pool}`);
-      const decision = this.#fromPool(pool, destination, provider, sender.identity, {
+      const decision = this.#fromPool(pool, use, sender.identity, {
         ...basis,
         pool: answer.pool,
       });
@@ -304,21 +288,14 @@ export class EgressRouter implements Router {
         ? this.#ignored(answer.hook, `no IP of pool ${answer.pool} can be used now`)
         : decision;
     }
-    return this.#answeredIp(answer.hook, answer.sourceIp, destination, provider, basis);
+    return this.#answeredIp(answer.hook, answer.sourceIp, use, basis);
   }
 
-  #answeredIp(
-    hook: string,
-    sourceIp: string,
-    destination: Endpoint,
-    provider: string,
-    basis: DecisionBasis,
-  ): Decision | undefined {
-    const ipv6 = destination.ip.includes(":");
+  #answeredIp(hook: string, sourceIp: string, use: Use, basis: DecisionBasis): Decision | undefined {
     for (const [name, pool] of Object.entries(this.#settings.pools)) {
       const listed = pool.ips.find(({ ip }) => ip === sourceIp);
       if (listed === undefined) continue;
-      const cause = this.ips.cause(listed, pool, ipv6, provider, this.#share(), this.#parts.now());
+      const cause = this.ips.cause(listed, pool, use);
       if (cause !== undefined) return this.#ignored(hook, `${sourceIp} can't be used now (${cause})`);
       return { ...basis, pool: name, kind: "ip", candidates: [candidateOf(listed)] };
     }
@@ -334,15 +311,14 @@ export class EgressRouter implements Router {
 
   #decide(
     rule: CompiledRule | undefined,
-    destination: Endpoint,
-    provider: string,
+    use: Use,
     key: string,
     sender: Sender,
     predicted: boolean,
   ): Decision {
     const basis = this.#basis(rule?.name ?? DEFAULT_RULE, "", sender, predicted);
     const action: RuleAction | undefined = rule?.action;
-    if (action === undefined) return this.#default(destination, basis);
+    if (action === undefined) return this.#default(use, basis);
     switch (action.kind) {
       case "source":
         return action.source === "client"
@@ -353,32 +329,25 @@ export class EgressRouter implements Router {
         return { ...basis, kind: "reply", reply: { ...action.reply, origin: "warp", hook: "" } };
       case "pool": {
         const pool = this.#settings.pools[action.pool] ?? { ips: [] };
-        return this.#fromPool(pool, destination, provider, key, { ...basis, pool: action.pool });
+        return this.#fromPool(pool, use, key, { ...basis, pool: action.pool });
       }
     }
   }
 
   /** Where no rule decides: `--outbound-ip`, else the client's own address. */
-  #default(destination: Endpoint, basis: DecisionBasis): Decision {
+  #default(use: Use, basis: DecisionBasis): Decision {
     const { ipv4, ipv6 } = this.#settings.outboundIp ?? {};
     if (ipv4 === undefined && ipv6 === undefined) return { ...basis, kind: "client" };
-    const ip = destination.ip.includes(":") ? ipv6 : ipv4;
+    const ip = use.ipv6 ? ipv6 : ipv4;
     if (ip === undefined) return { ...basis, kind: "ip", candidates: [SYSTEM_CHOICE] };
-    if (!this.ips.isLocal(ip, this.#parts.now())) {
+    if (!this.ips.isLocal(ip, use.now)) {
       return { ...basis, kind: "none", causes: [{ ip, cause: "not_local" }] };
     }
     return { ...basis, kind: "ip", candidates: [{ ip, ehlo: undefined }] };
   }
 
-  #fromPool(
-    pool: Pool,
-    destination: Endpoint,
-    provider: string,
-    key: string,
-    basis: DecisionBasis,
-  ): Decision {
-    const ipv6 = destination.ip.includes(":");
-    const choice = this.ips.choose(pool, ipv6, provider, key, this.#share(), this.#parts.now());
+  #fromPool(pool: Pool, use: Use, key: string, basis: DecisionBasis): Decision {
+    const choice = this.ips.choose(pool, key, use);
     for (const { ip, cause } of choice.unusable) {
       if (cause !== "family") this.#parts.telemetry.sourceIpUnusable(ip, cause);
     }
@@ -397,8 +366,9 @@ export class EgressRouter implements Router {
     };
   }
 
-  #share(): number {
-    return 1 / (this.#settings.workers ?? 1);
+  #use(destinationIp: string, provider: string, ownLegs: readonly string[]): Use {
+    const share = 1 / (this.#settings.workers ?? 1);
+    return { ipv6: destinationIp.includes(":"), provider, share, now: this.#parts.now(), ownLegs };
   }
 
   #changed(change: IpStateChange): void {
@@ -426,48 +396,19 @@ export class EgressRouter implements Router {
         break;
       }
     }
-    const destination = { ip: facts.destinationIp, port: 25 };
     const sender = { identity: facts.identity, standing: facts.standing };
-    const decision = this.#decide(deciding, destination, provider, facts.identity, sender, false);
-    const now = this.#parts.now();
-    const ipv6 = facts.destinationIp.includes(":");
+    const use = this.#use(facts.destinationIp, provider, []);
+    const decision = this.#decide(deciding, use, facts.identity, sender, false);
     const pool = this.#settings.pools[decision.pool];
     const ips = (pool?.ips ?? []).map((listed) => ({
       ip: listed.ip,
       ehlo: listed.ehlo,
       weight: listed.weight ?? 1,
-      cause: this.ips.cause(listed, pool!, ipv6, provider, this.#share(), now),
-      ...this.throttle.view(listed.ip, provider, now),
+      cause: this.ips.cause(listed, pool!, use),
+      ...this.throttle.view(listed.ip, provider, use.now),
     }));
     return { provider, rules, decision, ips };
   }
-}
-
-export interface ExplainFacts extends Omit<RuleFacts, "provider"> {
-  readonly identity: string;
-  readonly standing: Standing | undefined;
-}
-export interface ExplainedRule {
-  readonly name: string;
-  readonly matches: boolean;
-  readonly conditions: readonly { readonly key: string; readonly holds: boolean }[];
-}
-export interface Explanation {
-  readonly provider: string;
-  /** Up to the one that decides. */
-  readonly rules: readonly ExplainedRule[];
-  readonly decision: Decision;
-  /** Of the pool that was chosen, in the order of the file. */
-  readonly ips: readonly {
-    readonly ip: string;
-    readonly ehlo: string | undefined;
-    readonly weight: number;
-    /** Undefined: it can be used. */
-    readonly cause: string | undefined;
-    readonly state: string;
-    readonly until: number;
-    readonly why: string;
-  }[];
 }
 
 function refuses({ action }: Rule): boolean {

@@ -28,6 +28,17 @@ export interface Choice {
   readonly unusable: readonly { readonly ip: string; readonly cause: UnusableCause | "family" }[];
 }
 
+/** What an IP is wanted for. */
+export interface Use {
+  readonly ipv6: boolean;
+  readonly provider: string;
+  /** This process's part of the connection caps (1 / workers). */
+  readonly share: number;
+  readonly now: number;
+  /** IPs to which the session has legs already: they are no new connections. */
+  readonly ownLegs: readonly string[];
+}
+
 export class SourceIps {
   readonly #throttle: ThrottleBook;
   readonly #ledger: IpLedger;
@@ -39,17 +50,17 @@ export class SourceIps {
     this.#ledger = ledger;
   }
 
-  /** The pool's IPs for one destination. `share` of the connection cap is this process's (1 / workers). */
-  choose(pool: Pool, ipv6: boolean, provider: string, key: string, share: number, now: number): Choice {
+  /** The pool's IPs for one destination, in the order of the key's hash. */
+  choose(pool: Pool, key: string, use: Use): Choice {
     const usable: (PoolIp & { readonly name: string; readonly weight: number })[] = [];
     const unusable: { ip: string; cause: UnusableCause | "family" }[] = [];
     for (const candidate of pool.ips) {
-      const cause = this.cause(candidate, pool, ipv6, provider, share, now);
+      const cause = this.cause(candidate, pool, use);
       if (cause !== undefined) {
         unusable.push({ ip: candidate.ip, cause });
         continue;
       }
-      const { state } = this.#throttle.view(candidate.ip, provider, now);
+      const { state } = this.#throttle.view(candidate.ip, use.provider, use.now);
       // A slowed IP keeps half of its share: it is watched, not left.
       const weight = (candidate.weight ?? 1) * (state === "slowed" ? 0.5 : 1);
       usable.push({ ...candidate, name: candidate.ip, weight });
@@ -58,21 +69,15 @@ export class SourceIps {
   }
 
   /** Why an IP can't be used now; undefined: it can. */
-  cause(
-    candidate: PoolIp,
-    pool: Pool,
-    ipv6: boolean,
-    provider: string,
-    share: number,
-    now: number,
-  ): UnusableCause | "family" | undefined {
+  cause(candidate: PoolIp, pool: Pool, use: Use): UnusableCause | "family" | undefined {
+    const { ipv6, provider, share, now, ownLegs } = use;
     const { ip, dailyCap } = candidate;
     if (ip.includes(":") !== ipv6) return "family";
     if (!this.isLocal(ip, now)) return "not_local";
     this.#ledger.refresh(ip, provider, dayOf(now));
     if (isCooling(this.#throttle.view(ip, provider, now).state)) return "cooling";
     if (dailyCap !== undefined && this.#ledger.messages(ip, provider, dayOf(now)) >= dailyCap) return "cap";
-    if (pool.maxConnections !== undefined) {
+    if (pool.maxConnections !== undefined && !ownLegs.includes(ip)) {
       const own = Math.max(1, Math.floor(pool.maxConnections * share));
       if ((this.#legs.get(`${ip}|${provider}`) ?? 0) >= own) return "cap";
     }

@@ -512,6 +512,7 @@ export class Commands {
       mailFrom: tx.mailFrom,
       recipient,
       authUser: session.authUser,
+      ownLegs: this.replacement.ownIps,
     });
     if (decision.kind === "reply") return decision.reply;
     const leg = session.leg;

@@ -41,6 +41,14 @@ export class LegReplacement {
     this.session = session;
   }
 
+  /** Source IPs of the legs at hand: the one in use and the parked one. */
+  get ownIps(): readonly string[] {
+    const legs = [this.session.leg, this.parked?.leg];
+    return legs
+      .filter((leg) => leg !== undefined && leg.lost === undefined)
+      .map((leg) => (leg as Leg).sourceIp);
+  }
+
   private get requirement(): TlsRequirement {
     return this.session.env.tls.rules.forDestination(this.session.destination.ip);
   }

@@ -85,6 +85,7 @@ class World {
       mailFrom: { address: from, raw: Buffer.alloc(0) },
       recipient: undefined,
       authUser: "",
+      ownLegs: [],
       ...changes,
     });
   }
@@ -325,6 +326,10 @@ describe("caps", () => {
     world.router.legOpened("203.0.113.1", "192.0.2.1");
     assert.equal(world.connect().kind, "none");
     assert.equal(world.connect("198.51.100.1", "198.51.100.77").kind, "ip");
+    // A leg that the session has already is no new connection.
+    const own = await world.route("a@example.com", { ownLegs: ["203.0.113.1"] });
+    assert.equal(first(own), "203.0.113.1");
+    assert.equal((await world.route("a@example.com")).kind, "none");
     // The provider gets its name while the leg is open: the leg is closed under the one it was opened with.
     world.router.provider("192.0.2.1", Buffer.from("220 mx.google.com ESMTP"));
     world.router.legClosed("203.0.113.1", "192.0.2.1");

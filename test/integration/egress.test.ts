@@ -173,3 +173,95 @@ rules:
     assert.deepEqual([code, fields.source_ip, fields.state], ["ip_state", "127.0.0.66", "throttled"]);
   });
 });
+
+describe("rules that need the recipient", () => {
+  let folder = "";
+  let upstream: Server;
+  let warp: Warp;
+  let port = 0;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "warp-rules-"));
+    upstream = await destination();
+    port = await freePort();
+    const file = join(folder, "warp.yaml");
+    await writeFile(
+      file,
+      `listen: ["127.0.0.1:${port}"]
+capture: { destination: "127.0.0.1:${(upstream.address() as { port: number }).port}" }
+pools: { shared: { ips: [127.0.0.11] }, partner: { ips: [127.0.0.77] }, capped: { ips: [127.0.0.88], max_connections: 1 } }
+rules:
+  - { name: never, match: { recipient_domain: never.example }, defer: "450 4.7.1 not there" }
+  - { name: partner, match: { recipient_domain: ["*.partner.example"] }, pool: partner }
+  - { name: capped, match: { sender_domain: capped.example }, pool: capped }
+  - { name: rest, pool: shared }
+`,
+    );
+    warp = await Warp.start(["--config", file]);
+  });
+  after(async () => {
+    warp.child.kill("SIGKILL");
+    await warp.closed;
+    upstream.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function open(): Promise<Client> {
+    const client = await Client.connect(port);
+    await client.reply();
+    await client.say("EHLO client.example");
+    return client;
+  }
+  async function transaction(client: Client, from: string, ...recipients: string[]): Promise<string[]> {
+    const replies = [(await client.say(`MAIL FROM:<${from}>`)).text];
+    for (const recipient of recipients) replies.push((await client.say(`RCPT TO:<${recipient}>`)).text);
+    if (replies.some((text, i) => i > 0 && text.startsWith("2"))) {
+      await client.say("DATA");
+      replies.push((await client.say("Subject: x\r\n\r\nhello\r\n.")).text);
+    } else {
+      await client.say("RSET");
+    }
+    return replies.map((text) => text.trim());
+  }
+
+  it("decide at the first RCPT, for each transaction of a connection", async () => {
+    const client = await open();
+    const last = async (...recipients: string[]) =>
+      (await transaction(client, "a@x.example", ...recipients)).at(-1);
+    assert.equal(await last("b@eu.partner.example", "c@other.example"), "250 2.0.0 from 127.0.0.77");
+    assert.equal(await last("c@other.example", "b@eu.partner.example"), "250 2.0.0 from 127.0.0.11");
+    assert.equal(await last("b@us.partner.example"), "250 2.0.0 from 127.0.0.77");
+    client.close();
+  });
+  it("refuse the recipient by whom they decide", async () => {
+    const client = await open();
+    const replies = await transaction(client, "a@x.example", "b@never.example");
+    assert.match(replies[0]!, /^250 /);
+    assert.equal(replies[1], "450 4.7.1 not there");
+    assert.equal(
+      (await transaction(client, "a@x.example", "c@other.example")).at(-1),
+      "250 2.0.0 from 127.0.0.11",
+    );
+    client.close();
+  });
+  it("and a pool whose connections are all open say 451 4.4.4", async () => {
+    const first = await open();
+    assert.equal(
+      (await transaction(first, "a@capped.example", "b@x.example")).at(-1),
+      "250 2.0.0 from 127.0.0.88",
+    );
+    // The session's own connection is no further one, in use or parked.
+    for (const [sender, from] of [
+      ["a@capped.example", "127.0.0.88"],
+      ["a@x.example", "127.0.0.11"],
+      ["a@capped.example", "127.0.0.88"],
+    ] as const) {
+      assert.equal((await transaction(first, sender, "b@x.example")).at(-1), `250 2.0.0 from ${from}`);
+    }
+    const second = await open();
+    const replies = await transaction(second, "a@capped.example", "b@x.example");
+    assert.match(replies[1]!, /^451 4\.4\.4 /);
+    first.close();
+    second.close();
+  });
+});
