@@ -60,6 +60,8 @@ export interface ChainOptions {
   /** Monotonic, ms. */
   readonly now: () => number;
   readonly telemetry: Pick<Telemetry, "log" | "hookVerdict" | "hookFailure">;
+  /** A message goes on without this filter's verdict (`on_failure: accept`). */
+  readonly skipped?: (hook: string, envelope: FilterEnvelope, failure: string) => void;
 }
 
 export const TEMPFAIL: VerdictReply = {
@@ -259,7 +261,10 @@ class ChainRun {
       ms: Math.round(durationMs),
     });
     if (reply !== undefined) return { kind: "reject", reply, hook: hook.name, origin: "warp" };
-    if (applied === "accept") await this.markSkipped(hook);
+    if (applied === "accept") {
+      this.options.skipped?.(hook.name, this.envelope, `${cause}: ${detail}`);
+      await this.markSkipped(hook);
+    }
     return undefined;
   }
 

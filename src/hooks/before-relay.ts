@@ -21,6 +21,8 @@ export interface Portion {
 }
 
 const CHUNK = 64 * 1024;
+/** For all envelopes: each is copied out at once. */
+const writer = new WireWriter(4096);
 /** Chunks that may be on their way into the transport at a time. */
 const AHEAD = 4;
 /** gRPC's own deadline comes first; this is for a transport that does not keep it. */
@@ -39,7 +41,7 @@ export async function beforeRelay(
   const truncated = portion.maxOctets !== undefined && octets > portion.maxOctets;
   const call = new Call(client, terms);
   try {
-    const writer = new WireWriter(4096);
+    writer.clear();
     encodeEnvelope(
       writer,
       {

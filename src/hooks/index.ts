@@ -202,14 +202,13 @@ class AssembledHooks implements Hooks {
   private connectionChanged(connection: HookConnection, up: boolean, detail: string): void {
     const { name } = connection.settings;
     for (const observer of this.observers) observer.connectionChanged();
-    const notice: Notice = {
-      kind: "notice",
-      at: Date.now(),
-      connectionId: "",
-      code: up ? "hook_up" : "hook_down",
-      text: up ? `hook ${name} is there: ${detail}` : `hook ${name} is not there: ${detail}`,
-      fields: { hook: name },
-    };
+    const code = up ? "hook_up" : "hook_down";
+    const text = up ? `hook ${name} is there: ${detail}` : `hook ${name} is not there: ${detail}`;
+    this.notify("", code, text, { hook: name });
+  }
+
+  private notify(connectionId: string, code: string, text: string, fields: Record<string, string>): void {
+    const notice: Notice = { kind: "notice", at: Date.now(), connectionId, code, text, fields };
     if (this.log.wants("notice")) this.log.emit(notice);
     this.dependencies.notice?.(notice);
   }
@@ -225,6 +224,16 @@ class AssembledHooks implements Hooks {
       discard: this.settings.filter.discard,
       now: () => performance.now(),
       telemetry,
+      skipped: (hook, { session, transactionId }, failure) =>
+        this.notify(
+          session.connectionId,
+          "filter_skipped",
+          `a message was relayed without ${hook}: ${failure}`,
+          {
+            hook,
+            tx: transactionId,
+          },
+        ),
     });
   }
 }

@@ -304,6 +304,20 @@ test("a stop does not wait for a hook that is away, and says what is lost withou
   );
 });
 
+test("a message that goes on without a filter's verdict is told of", async () => {
+  const observer = await server([Capability.AFTER_CONN]);
+  const assembled = await started([
+    hookSettings("o", observer.address),
+    hookSettings("f", freeAddress(), { roles: ["filter"], onFailure: "accept" }),
+  ]);
+  const message = new PlainMessage("A: 1\r\n\r\n");
+  await assembled.hooks.chain.run(message, envelope(), 1000, new AbortController().signal);
+  const skipped = () =>
+    observer.events.find(({ kind }) => kind.case === "notice" && kind.value.code === "filter_skipped");
+  await until(() => skipped() !== undefined, "the notice");
+  assert.equal(skipped()?.connectionId, envelope().session.connectionId);
+});
+
 const withJournal = (dir: string, maxSizeOctets = 100_000_000): Partial<HooksSettings> => ({
   journal: { dir, maxSizeOctets, fsyncMs: 1000 },
 });

@@ -105,10 +105,11 @@ async function verdict(address: string, settings: HookTls): Promise<string> {
   return result.kind === "relay" ? "relay" : (result.outcomes[0]?.failure ?? "");
 }
 
-test("a server whose certificate is good is asked, by IP or by the configured name", {
+test("a server whose certificate is good is asked, by IP, host or configured name", {
   skip: missing,
 }, async () => {
   const address = await secureServer({ mutual: false });
+  assert.equal(await verdict(address.replace("127.0.0.1", "localhost"), tls({})), "relay");
   assert.equal(await verdict(address, tls({})), "relay");
   assert.equal(await verdict(address, tls({ serverName: "hook.example" })), "relay");
 });
