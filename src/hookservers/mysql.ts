@@ -295,7 +295,6 @@ function cutToColumns(table: Table, row: readonly Value[]): Value[] {
 const earliest = "1970-01-01T00:00:01.000000";
 const latest = "2038-01-19T03:14:07.000000";
 function fit(column: Column, value: Value): Value {
-  if (typeof value === "bigint") return value > 2n ** 63n - 1n ? 2n ** 63n - 1n : value;
   if (value instanceof Uint8Array) return Buffer.isBuffer(value) ? value : Buffer.from(value);
   if (typeof value !== "string") return value;
   if (column.characters !== undefined) return cutCharacters(value, column.characters);

@@ -85,7 +85,7 @@ function communication(event: Event, id: string, at: string, comm: AfterComm): R
     orNull(comm.code),
     flag(comm.truncated),
     flag(comm.redacted),
-    event.sequence,
+    signed(event.sequence),
     // Also where MySQL's `text` cannot hold it all.
     data.exact && (data.text.length <= 16_383 || Buffer.byteLength(data.text) <= 65_535) ? null : comm.data,
   ];
@@ -118,8 +118,8 @@ function connection(item: Item, id: string, at: string, conn: AfterConn): Row {
     text(session?.greeting),
     conn.transactions,
     conn.legs,
-    conn.octetsIn,
-    conn.octetsOut,
+    signed(conn.octetsIn),
+    signed(conn.octetsOut),
     milliseconds(conn.duration) ?? null,
     orNull(conn.closedBy),
     text(conn.closeReason),
@@ -142,7 +142,7 @@ function transaction(item: Item, id: string, at: string, transaction: AfterTrans
     transaction.recipients.length + transaction.recipientsOmitted,
     transaction.recipientsOmitted,
     transaction.recipients.filter((recipient) => isAccepted(recipient)).length,
-    transaction.messageOctets,
+    signed(transaction.messageOctets),
     text(transaction.messageId),
     flag(transaction.bdat),
     endpoint(session?.client)[0],
@@ -278,6 +278,11 @@ function shown(word: string | undefined): Value {
 function orNull(word: string): string | null {
   return word === "" ? null : word;
 }
+/** The protocol's unsigned 64 bits in the databases' signed ones; what does not fit is the largest that does. */
+function signed(value: bigint): bigint {
+  return value > largest ? largest : value;
+}
+const largest = 2n ** 63n - 1n;
 function flag(value: boolean): number {
   return value ? 1 : 0;
 }

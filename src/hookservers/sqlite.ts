@@ -7,7 +7,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Grouper } from "./grouper.ts";
 import { type Item, rowsOf } from "./rows.ts";
-import { type Table, tables, type Value } from "./schema.ts";
+import { type Table, tables } from "./schema.ts";
 import { type Batch, SettingError, type Sink, type SinkContext, SinkError } from "./sink.ts";
 import { migrateSqlite } from "./sqlite-schema.ts";
 import { sqlTime } from "./words.ts";
@@ -60,6 +60,8 @@ export class SqliteSink implements Sink {
       database.exec("PRAGMA auto_vacuum = INCREMENTAL");
       database.exec("PRAGMA journal_mode = WAL");
       database.exec(`PRAGMA synchronous = ${settings.synchronous ?? "full"}`);
+      // 16 MiB of log between checkpoints: a page that is written again and again is copied once.
+      database.exec("PRAGMA wal_autocheckpoint = 4000");
       database.exec("PRAGMA journal_size_limit = 67108864");
       migrateSqlite(database);
       return new SqliteSink(settings, dsn, context, database);
@@ -96,7 +98,7 @@ export class SqliteSink implements Sink {
       database.exec("BEGIN IMMEDIATE");
       for (const [table, rows] of rowsOf(items)) {
         const statement = this.#inserts.get(table)!;
-        for (const row of rows) statement.run(...row.map(bindable));
+        for (const row of rows) statement.run(...row);
       }
       database.exec("COMMIT");
     } catch (error) {
@@ -167,9 +169,4 @@ function deleteOld(database: DatabaseSync, before: string): number {
   }
   if (deleted > 0) database.exec("PRAGMA incremental_vacuum(200)");
   return deleted;
-}
-
-const largest = 2n ** 63n - 1n;
-function bindable(value: Value): Value {
-  return typeof value === "bigint" && value > largest ? largest : value;
 }

@@ -56,8 +56,18 @@ export function microseconds(time: Timestamp | undefined, nowMs: number): bigint
 /** `2006-01-02T15:04:05.999999`, in UTC. */
 export function sqlTime(micros: bigint): string {
   const ms = Number(micros / 1000n);
-  const rest = String(micros % 1000n).padStart(3, "0");
-  return `${new Date(ms).toISOString().slice(0, 23)}${rest}`;
+  return timeText(ms) + String(micros % 1000n).padStart(3, "0");
+}
+
+/** Events come in the order of time: many share their millisecond with the one before. */
+let lastMs = Number.NaN;
+let lastText = "";
+function timeText(ms: number): string {
+  if (ms !== lastMs) {
+    lastText = new Date(ms).toISOString().slice(0, 23);
+    lastMs = ms;
+  }
+  return lastText;
 }
 
 /** RFC 3339 in whole seconds, UTC: the original's form in the file. */

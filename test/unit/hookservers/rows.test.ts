@@ -146,3 +146,8 @@ test("makes a unique id where a client gives none or one that is too long", () =
   assert.equal(eventId(item(1, "")), eventId(item(1, "")));
   assert.equal(eventId(item(1, "a".repeat(27))).length, 26);
 });
+
+test("writes a number that no database holds as the largest that it does", () => {
+  const event = made.makeEvent(2n ** 64n - 1n, made.comm("x"));
+  assert.equal(rowOf("communications", event).sequence, 2n ** 63n - 1n);
+});
