@@ -51,6 +51,7 @@ export class OpaqueSession {
       "connected_from",
       `connected from ${endpointText(client.remote.ip, client.remote.port)}`,
     );
+    this.recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
     client.pause();
     client.handler = { ...NOTHING, closed: () => this.finish("client", true) };
     const decision = await env.router.atConnect({ client: client.remote, destination });
@@ -142,6 +143,7 @@ export class OpaqueSession {
     const { env, client, destination } = this;
     const durationMs = env.clock.now() - this.startedAt;
     const none = Buffer.alloc(0);
+    this.recorder.note("closed", "connections closed");
     this.recorder.emit({
       kind: "after_conn",
       at: env.clock.wall(),
