@@ -10,6 +10,7 @@ import { LocalAddresses } from "../net/local-addresses.ts";
 import { identityOf } from "../reputation/identity.ts";
 import type { Standing } from "../reputation/store.ts";
 import { MemoryReputationStore } from "../stores/reputation-memory.ts";
+import { escapeText } from "../telemetry/escape.ts";
 import type { SettingsOf } from "./commands.ts";
 import { type CommandSpec, ParsedOptions, runCommand, UsageError } from "./options.ts";
 import { reputationSettings, routerSettings } from "./proxy/egress.ts";
@@ -182,7 +183,7 @@ function asJson({ explanation, standing, identity }: Answer): Record<string, unk
 function asText({ explanation, standing, identity }: Answer, question: Question): string {
   const { decision, provider, rules, ips } = explanation;
   const lines = [
-    `sender    ${identity}: tier ${standing?.tier ?? ""}, score ${standing?.score.toFixed(3)}${
+    `sender    ${escapeText(identity)}: tier ${standing?.tier ?? ""}, score ${standing?.score.toFixed(3)}${
       standing?.known === true ? "" : " (nothing is known of it)"
     }`,
     `provider  ${provider}${question.destinationIp === UNKNOWN_DESTINATION && question.provider === undefined ? " (no --destination and no --provider given)" : ""}`,

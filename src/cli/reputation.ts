@@ -3,6 +3,7 @@ import type { Config } from "../config/schema.ts";
 import { COUNTERS, type Counter } from "../reputation/counts.ts";
 import type { Standing, StandingChange } from "../reputation/store.ts";
 import { NEUTRAL } from "../reputation/tiers.ts";
+import { escapeText } from "../telemetry/escape.ts";
 import type { SettingsOf } from "./commands.ts";
 import { type CommandSpec, type ParsedOptions, runCommand, UsageError } from "./options.ts";
 import { type CounterSource, openCounters, readIdentity, standingJson } from "./reputation/source.ts";
@@ -113,7 +114,10 @@ async function act(
   if (action === "reset") {
     const known = await source.reset(identity);
     if (json) process.stdout.write(`${JSON.stringify({ identity, forgotten: known })}\n`);
-    else process.stdout.write(known ? `${identity} is forgotten\n` : `nothing was known of ${identity}\n`);
+    else
+      process.stdout.write(
+        known ? `${escapeText(identity)} is forgotten\n` : `nothing was known of ${escapeText(identity)}\n`,
+      );
     return 0;
   }
   if (action === "set") await source.set(identity, change);
@@ -124,12 +128,12 @@ async function act(
 }
 
 function line({ identity, score, tier, counts }: Standing): string {
-  return `${score.toFixed(3)}  ${tier.padEnd(10)}  ${String(counts.total).padStart(9)}  ${identity}\n`;
+  return `${score.toFixed(3)}  ${tier.padEnd(10)}  ${String(counts.total).padStart(9)}  ${escapeText(identity)}\n`;
 }
 
 function page(standing: Standing, config: Config, description: string): string {
   const { identity, score, tier, pin, since, counts, known } = standing;
-  const lines = [`${identity} (${description})`];
+  const lines = [`${escapeText(identity)} (${description})`];
   if (!known) lines.push("  nothing is known of this sender");
   const held = since === 0 ? "" : `, since ${new Date(since).toISOString()}`;
   lines.push(`  score  ${score.toFixed(3)}`);

@@ -17,7 +17,7 @@ import { BoundedMap } from "../egress/bounded-map.ts";
 import { DayMessages } from "./ip-messages.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { ipKey, messagesKey } from "./redis-keys.ts";
-import { runScript, script } from "./reputation-redis.ts";
+import { runScript, script } from "./redis-script.ts";
 import { IP_SCRIPT } from "./reputation-scripts.ts";
 
 export interface RedisLedgerOptions {

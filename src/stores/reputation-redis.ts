@@ -4,10 +4,9 @@
  * Redis is away, and applied once however often they are sent (reputation-scripts.ts). Everything that goes wrong is told
  * to the telemetry; nothing throws into a session.
  */
-import { createHash } from "node:crypto";
 import { BoundedMap } from "../egress/bounded-map.ts";
 import type { Telemetry } from "../events/telemetry.ts";
-import { COUNTERS, type Counts, merged, type Tally } from "../reputation/counts.ts";
+import { COUNTERS, merged, type Tally } from "../reputation/counts.ts";
 import { newRecord, recordWith, type SenderRecord, standingOf } from "../reputation/standing.ts";
 import type {
   ReputationAdmin,
@@ -20,8 +19,10 @@ import { tierRank } from "../reputation/tiers.ts";
 import { type PendingWrite, PendingWrites } from "./pending-writes.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { poorKey, proxyKey, senderKey } from "./redis-keys.ts";
+import { runScript, type Script, script } from "./redis-script.ts";
 import { changed, expiryMs } from "./reputation-memory.ts";
 import { senderScript } from "./reputation-scripts.ts";
+import { type SenderReply, senderReply, talliesOf } from "./sender-reply.ts";
 
 export interface RedisStoreOptions {
   readonly client: RedisClient;
@@ -67,13 +68,6 @@ interface Snapshot {
   /** When Redis last said so (ms); 0: never. */
   confirmedAt: number;
 }
-interface SenderReply {
-  readonly record: SenderRecord;
-  readonly known: boolean;
-  readonly tierBefore: string;
-  readonly score: number;
-}
-
 export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   readonly #options: RedisStoreOptions;
   readonly #client: RedisClient;
@@ -386,24 +380,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     const reply = await runScript(this.#client, this.#senderScript, args);
     telemetry.redisCall(performance.now() - started);
     this.#isSlow = false;
-    return this.#parse(reply as readonly string[]);
-  }
-
-  /** Redis' times become this host's, so that the snapshot can go on from there. */
-  #parse(reply: readonly string[]): SenderReply {
-    const [, redisNow, total, tier, tierAt, pin, known, tierBefore, scoreText, ...numbers] = reply;
-    const now = this.#options.now();
-    const windows = this.#settings.score.halfLivesMs.map((_, i) => {
-      const at = i * COUNTERS.length;
-      return Object.fromEntries(COUNTERS.map((name, j) => [name, Number(numbers[at + j] ?? 0)])) as Tally;
-    });
-    const since = Number(tierAt) === 0 ? 0 : now - (Number(redisNow) - Number(tierAt));
-    const record: SenderRecord = {
-      counts: { at: now, total: Number(total), windows },
-      tier: { tier: tier!, since },
-      pin: pin === "" ? undefined : pin!,
-    };
-    return { record, known: known === "1", tierBefore: tierBefore!, score: Number(scoreText) };
+    return senderReply(reply as readonly string[], this.#settings, this.#options.now());
   }
 
   /** Keeps the list of the poor up to date: at each change of tier, and once a minute for who is in it. */
@@ -458,31 +435,4 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     timer.unref();
     this.#timers.add(timer);
   }
-}
-
-export interface Script {
-  readonly text: string;
-  readonly sha: string;
-}
-export function script(text: string): Script {
-  return { text, sha: createHash("sha1").update(text).digest("hex") };
-}
-
-/** EVALSHA on one key; where Redis does not have the script (restart, failover, FLUSH) by its text, which loads it. */
-export async function runScript(
-  client: RedisClient,
-  { sha, text }: Script,
-  [key, ...args]: readonly [string, ...(string | number)[]],
-): Promise<unknown> {
-  try {
-    return await client.evalsha(sha, 1, key, ...args);
-  } catch (error) {
-    // NOSCRIPT means that nothing was run, so running it now is no repetition.
-    if (!(error as Error).message.startsWith("NOSCRIPT")) throw error;
-    return client.eval(text, 1, key, ...args);
-  }
-}
-
-function talliesOf(counts: Counts): readonly number[] {
-  return counts.windows.flatMap((window) => COUNTERS.map((name) => window[name]));
 }

@@ -13,6 +13,8 @@ import { freePort } from "./redis-server.ts";
 
 /** The destination answers the end of data with a rate limit. */
 let refusing = false;
+/** It greets with one. */
+let isFull = false;
 
 /** Takes everything; remembers the peer of each connection and says it at the end of data. */
 async function destination(): Promise<Server> {
@@ -34,7 +36,8 @@ async function destination(): Promise<Server> {
         inData = !inData && /^DATA/i.test(line);
       }
     });
-    socket.write("220 mx.example ESMTP\r\n");
+    if (isFull) socket.end("421 4.7.0 mx.example Error: too many connections from your address\r\n");
+    else socket.write("220 mx.example ESMTP\r\n");
   };
   const server = createServer(serve);
   server.listen(0, "127.0.0.1");
@@ -171,6 +174,21 @@ rules:
       await new Promise((resolve) => setTimeout(resolve, 20));
     const { code, fields } = notices[0]!;
     assert.deepEqual([code, fields.source_ip, fields.state], ["ip_state", "127.0.0.66", "throttled"]);
+  });
+  it("and of one whose connections are refused in the greeting, though no message was sent", async () => {
+    notices.length = 0;
+    const told = async () => {
+      const client = await Client.connect(port);
+      const { text } = await client.reply();
+      client.close();
+      return text;
+    };
+    isFull = true;
+    const deadline = Date.now() + 10_000;
+    while (notices.length === 0 && Date.now() < deadline)
+      assert.match(await told(), /^421 4\.7\.0 mx\.example/);
+    isFull = false;
+    assert.match(notices[0]?.fields.source_ip ?? "", /^127\.0\.0\.1[12]$/);
   });
 });
 
