@@ -6,6 +6,8 @@
  * listens or why it can't, and stops when the proxy says so or is gone: not by a signal that a service manager sends to
  * all processes at once, since the proxy still has events to hand over then.
  */
+import { rmdir, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
 import { kindNames } from "../hookservers/registry.ts";
 import { type RunningServer, serveKinds } from "../hookservers/server.ts";
 import { SettingError, type SinkContext } from "../hookservers/sink.ts";
@@ -87,6 +89,7 @@ export async function hookCommand(argv: readonly string[], settingsOf: SettingsO
       else process.stdout.write(`warp hook ${kinds.join(",")} listens to ${server.address}\n`);
       await untilStopped(server, isSupervised);
       await server.close(graceMs);
+      if (isSupervised && !process.connected) await removeFolder(server.address);
       return 0;
     } catch (error) {
       if (!(error instanceof SettingError)) throw error;
@@ -208,6 +211,13 @@ function untilStopped(server: RunningServer, isSupervised: boolean): Promise<voi
       if (message === "stop") resolve();
     });
   });
+}
+
+/** The proxy was killed and can't remove the folder that it made for our socket. Only an empty one goes. */
+async function removeFolder(address: string): Promise<void> {
+  const socket = address.replace(/^unix:/, "");
+  await unlink(socket).catch(() => {});
+  await rmdir(dirname(socket)).catch(() => {});
 }
 
 function told(message: object): Promise<void> {

@@ -13,7 +13,8 @@ const indexedCharacters = 191;
 
 /** Brings the database of `connection` to `schemaVersion`. Idempotent; also mends what an interrupted run left. */
 export async function migrateMysql(connection: Connection): Promise<void> {
-  const lock = "CONCAT('warp_schema.', DATABASE())";
+  // A lock's name has at most 64 characters in MySQL, as a database's.
+  const lock = "CONCAT('warp.', MD5(DATABASE()))";
   const [[got]] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK(${lock}, ${lockSeconds}) AS got`);
   if (got?.got !== 1) throw new Error(`another server has been migrating for ${lockSeconds} s`);
   try {

@@ -3,7 +3,8 @@
  * exact counts, unique ids, also when sinks are killed in the middle.
  */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -166,6 +167,18 @@ describe("mail through the proxy", {
     );
     assert.throws(() => process.kill(child, 0), { code: "ESRCH" });
     await check(place);
+  });
+
+  test("a proxy that is killed leaves neither its plugins nor their socket behind", async (t) => {
+    const place = await setUp(t);
+    const temporary = join(place.folder, "tmp");
+    await mkdir(temporary);
+    const proxy = await startProxy(destination, ["--plugins", "file"], { ...place.env, TMPDIR: temporary });
+    t.after(() => proxy.end("SIGKILL"));
+    const child = await childOf(proxy);
+    await proxy.end("SIGKILL");
+    await until(async () => !existsSync(`/proc/${child}`));
+    assert.deepEqual(await readdir(temporary), []);
   });
 
   test("--plugins without a setting ends the start with the original's sentence", async () => {

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { Connection, RowDataPacket } from "mysql2/promise";
 import { initMysql, MysqlSink } from "../../../src/hookservers/mysql.ts";
 import type { SinkContext } from "../../../src/hookservers/sink.ts";
 import * as made from "./events.ts";
 import { type Mariadb, missingMariadb, startMariadb } from "./mariadb.ts";
 
+const program = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 const missing = missingMariadb();
 const skip = missing !== undefined && process.env.CI !== "true" ? missing : false;
 
@@ -48,6 +51,12 @@ describe("the mysql sink on a real MariaDB", { skip }, () => {
       rows.map(({ c }) => c),
       ["id", "connection_id", "direction", "data", "occurred_at"],
     );
+  });
+
+  test("makes them by the command too, which says where", () => {
+    const argv = ["hook", "mysql", "--init", "--mysql-dsn", dsnOf("commanded")];
+    const { status, stdout } = spawnSync(process.execPath, [program, ...argv], { encoding: "utf8" });
+    assert.deepEqual([status, stdout], [0, `the tables are ready: commanded at 127.0.0.1:${server.port}\n`]);
   });
 
   test("stops the start for a wrong user or database, in one line without the password", async () => {
