@@ -22,6 +22,8 @@ export interface Crew {
   exportMetrics(): Promise<readonly (readonly ExportedMetric[])[]>;
   /** Why it may not be given connections, one reason per line; empty: it may. */
   notReady(): readonly string[];
+  /** At once: what is unfinished is lost. */
+  abort(): void;
   /** A process before this one has ended: what it left is taken over. */
   predecessorEnded(): void;
   /** Where it listens, once it does. */
@@ -76,6 +78,10 @@ export class SingleCrew implements Crew {
 
   notReady(): readonly string[] {
     return [];
+  }
+
+  abort(): void {
+    // It ends with this process.
   }
 
   predecessorEnded(): void {

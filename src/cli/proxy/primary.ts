@@ -300,6 +300,7 @@ export class Primary {
     if (this.ending !== undefined) {
       if (this.successor !== undefined) return;
       this.log("warn", "stopped", `${signal} again: ends at once, what is unfinished is lost`);
+      this.crew.abort();
       this.options.observation.flushSync();
       process.exit(1);
     }

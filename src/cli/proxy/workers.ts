@@ -83,8 +83,7 @@ export class Workers implements Crew {
     try {
       await Promise.all(this.workers.map((worker) => this.spawn(worker)));
     } catch (error) {
-      this.draining = true;
-      for (const { child } of this.workers) child?.kill("SIGKILL");
+      this.abort();
       throw error;
     }
     if (this.options.observation.metrics === undefined) return;
@@ -116,9 +115,7 @@ export class Workers implements Crew {
       else this.send(worker, { kind: "drain", accept });
     }
     const patience = this.loaded.config.timeouts.drainMs + DRAIN_EXTRA_MS;
-    const timer = setTimeout(() => {
-      for (const { child } of this.workers) child?.kill("SIGKILL");
-    }, patience);
+    const timer = setTimeout(() => this.abort(), patience);
     await Promise.all(this.workers.map(({ exited }) => exited));
     clearTimeout(timer);
   }
@@ -132,6 +129,11 @@ export class Workers implements Crew {
     return this.workers
       .filter(({ state }) => state !== "ready")
       .map(({ number }) => `worker ${number} is not running`);
+  }
+
+  abort(): void {
+    this.draining = true;
+    for (const { child } of this.workers) child?.kill("SIGKILL");
   }
 
   predecessorEnded(): void {
