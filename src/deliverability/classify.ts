@@ -1,5 +1,5 @@
 /**
- * What a receiver's answer means (DESIGN "Reply classes"): the rules of its own provider first, then any other wording,
+ * What a receiver's answer means (docs/reply-classes.md): the rules of its own provider first, then any other wording,
  * then the enhanced code, then the basic code. The table is reply-classes.ts.
  */
 import {

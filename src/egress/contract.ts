@@ -1,6 +1,6 @@
 /**
  * What the session needs of the choice of the source IP: a decision when the client connects, a decision per transaction,
- * and the way back for what then happened. DESIGN "Reputation and the choice of the source IP", "Capture and connect".
+ * and the way back for what then happened. docs/design.md.
  * Nothing here does I/O; the store and the hook behind a decision come in from outside.
  */
 import type { AddressFacts, Endpoint, EventSink, SessionFacts } from "../events/events.ts";

@@ -1,5 +1,5 @@
 /**
- * The choice of the source IP: rule → pool → usable IPs → rendezvous hash (DESIGN "Choice"). The contract with the session
+ * The choice of the source IP: rule → pool → usable IPs → rendezvous hash. The contract with the session
  * is contract.ts. Decisions are synchronous unless the store or a hook has to be asked; nothing here rejects or throws.
  */
 

@@ -1,5 +1,5 @@
 /**
- * The chain of filters for one message (DESIGN "Hook protocol"): in configured order, each sees what the one before made
+ * The chain of filters for one message: in configured order, each sees what the one before made
  * of it, and the first rejection ends it. A filter that fails, in whatever way, does what its `on_failure` says; a shadow
  * filter is asked and never obeyed. Nothing here does I/O: calls and storage come in as arguments, and so does the clock.
  */

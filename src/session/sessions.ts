@@ -18,7 +18,7 @@ interface Running {
 export interface SessionsSetup {
   readonly env: SessionEnvironment;
   readonly rules: AdmissionRules;
-  /** Source address for "the client's own" (DESIGN "Source IP"); undefined: the system's choice. */
+  /** Source address for "the client's own" (docs/design.md); undefined: the system's choice. */
   readonly clientSource: (client: Endpoint) => string | undefined;
 }
 
