@@ -1,7 +1,7 @@
 // Real redis-server processes on free ports of loopback, each in a directory of its own.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -88,6 +88,55 @@ export class RedisServer {
   }
 }
 
+/** A master, its replica, and the Sentinel that watches them. */
+export class WatchedRedis {
+  readonly master: RedisServer;
+  readonly replica: RedisServer;
+  readonly sentinelPort: number;
+  readonly #directory: string;
+  readonly #sentinel: ChildProcess;
+
+  private constructor(
+    servers: readonly [master: RedisServer, replica: RedisServer],
+    sentinelPort: number,
+    directory: string,
+    sentinel: ChildProcess,
+  ) {
+    [this.master, this.replica] = servers;
+    this.sentinelPort = sentinelPort;
+    this.#directory = directory;
+    this.#sentinel = sentinel;
+  }
+
+  static async start(): Promise<WatchedRedis> {
+    const master = await RedisServer.start("--repl-diskless-sync-delay", "0");
+    const replica = await RedisServer.start("--replicaof", "127.0.0.1", String(master.port));
+    const port = await freePort();
+    const directory = await mkdtemp(join(tmpdir(), "warp-sentinel-"));
+    const file = join(directory, "sentinel.conf");
+    const settings = [
+      `port ${port}`,
+      "bind 127.0.0.1",
+      `dir ${directory}`,
+      `sentinel monitor mymaster 127.0.0.1 ${master.port} 1`,
+      "sentinel down-after-milliseconds mymaster 1000",
+      "sentinel failover-timeout mymaster 5000",
+    ];
+    await writeFile(file, `${settings.join("\n")}\n`);
+    const child = spawn("redis-server", [file, "--sentinel"], { stdio: ["ignore", "pipe", "inherit"] });
+    // It has to know the replica before it can promote it.
+    await ready(child, `+slave slave 127.0.0.1:${replica.port}`);
+    return new WatchedRedis([master, replica], port, directory, child);
+  }
+
+  async stop(): Promise<void> {
+    const gone = once(this.#sentinel, "exit");
+    this.#sentinel.kill("SIGKILL");
+    await Promise.all([gone, this.master.stop(), this.replica.stop()]);
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
 /** Three masters that share the slots. */
 export class RedisClusterServers {
   readonly servers: readonly RedisServer[];
@@ -131,12 +180,12 @@ async function clusterIsUp(server: RedisServer): Promise<void> {
   client.disconnect();
 }
 
-function ready(child: ChildProcess): Promise<void> {
+function ready(child: ChildProcess, says = "Ready to accept connections"): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let output = "";
   child.stdout?.on("data", (chunk: Buffer) => {
     output += chunk.toString();
-    if (output.includes("Ready to accept connections")) resolve();
+    if (output.includes(says)) resolve();
   });
   child.once("exit", (code) => reject(new Error(`redis-server ended with ${code}: ${output}`)));
   return promise;

@@ -17,7 +17,7 @@ import { senderKey } from "../../src/stores/redis-keys.ts";
 import { runScript, script } from "../../src/stores/redis-script.ts";
 import { RedisReputationStore } from "../../src/stores/reputation-redis.ts";
 import { senderScript } from "../../src/stores/reputation-scripts.ts";
-import { freePort, needsRedis, RedisClusterServers, RedisServer } from "./redis-server.ts";
+import { freePort, needsRedis, RedisClusterServers, RedisServer, WatchedRedis } from "./redis-server.ts";
 import { settingsWith, TEST_SETTINGS } from "./reputation-settings.ts";
 
 const PREFIX = "warp:1:";
@@ -362,6 +362,31 @@ describe("reputation in a Redis Cluster of three", needsRedis, () => {
     } finally {
       await store.close();
       await cluster.stop();
+    }
+  });
+});
+
+describe("reputation in a Redis that Sentinels watch", needsRedis, () => {
+  it("goes on with the replica when the master dies, and adds up", async () => {
+    const redis = await WatchedRedis.start();
+    const sentinels = [{ host: "127.0.0.1", port: redis.sentinelPort }];
+    const store = storeOn({ sentinels, master: "mymaster" }, { epoch: "01SENTINEL" });
+    const replica = redis.replica.client();
+    const replicated = async () =>
+      Number((await replica.hget("warp:1:s:{mail_from:a@example.com}", "n")) ?? 0);
+    try {
+      await store.ready(10_000);
+      for (let i = 0; i < 50; i += 1) store.count("mail_from:a@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+      await until(async () => (await replicated()) === 50, "the replica");
+      await redis.master.kill();
+      for (let i = 0; i < 50; i += 1) store.count("mail_from:a@example.com", { ...EMPTY_TALLY, ok: 1 }, 1);
+      assert.equal((await store.standing("mail_from:a@example.com")).counts.total, 100);
+      await until(() => store.pendingUpdates === 0, "the promoted replica", 30_000);
+      assert.equal(await replicated(), 100);
+    } finally {
+      replica.disconnect();
+      await store.close();
+      await redis.stop();
     }
   });
 });
