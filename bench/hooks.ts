@@ -27,6 +27,12 @@ interface Case {
   readonly name: string;
   readonly flags: readonly string[];
 }
+interface Mail {
+  readonly octets: number;
+  readonly messages: number;
+  /** Many messages over one connection. */
+  readonly reuse: boolean;
+}
 interface Result {
   readonly perSecond: number;
   readonly cpuMs: number;
@@ -56,25 +62,17 @@ async function main(): Promise<void> {
     { name: "filter, TypeScript", flags: ["--filter", `f=${filter}`] },
     ...(go === undefined ? [] : [{ name: "filter, Go", flags: ["--filter", `f=${go}`] }]),
   ];
-  await compare("4 KB, 8 sessions", cases, 4096, 3000);
-  await compare(
-    "1 MB, 8 sessions",
-    cases.filter(({ name }) => !name.includes("journal")),
-    1_000_000,
-    120,
-  );
+  await compare("4 KB, a connection for each message", cases, { octets: 4096, messages: 2000, reuse: false });
+  await compare("4 KB, connections used again", cases, { octets: 4096, messages: 6000, reuse: true });
+  const without = cases.filter(({ name }) => !name.includes("journal"));
+  await compare("1 MB, connections used again", without, { octets: 1_000_000, messages: 120, reuse: true });
   await saturation(observers[0] as string);
 }
 
-async function compare(
-  title: string,
-  cases: readonly Case[],
-  octets: number,
-  messages: number,
-): Promise<void> {
+async function compare(title: string, cases: readonly Case[], mail: Mail): Promise<void> {
   const results = new Map<string, Result[]>(cases.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
-    for (const each of cases) results.get(each.name)?.push(await measure(each, octets, messages));
+    for (const each of cases) results.get(each.name)?.push(await measure(each, mail));
   }
   const base = median(results.get("no hooks") ?? []);
   console.log(`\n${title}`);
@@ -87,13 +85,14 @@ async function compare(
   }
 }
 
-async function measure({ flags }: Case, octets: number, messages: number): Promise<Result> {
+async function measure({ flags }: Case, mail: Mail): Promise<Result> {
+  const { messages } = mail;
   const warp = await Warp.start(SINK_PORT, [...flags, "--log-level", "error"]);
   try {
-    await load(warp.port, octets, Math.ceil(messages / 5));
+    await load(warp.port, { ...mail, messages: Math.ceil(messages / 3) });
     const cpu = warp.cpuMs;
     const begin = performance.now();
-    await load(warp.port, octets, messages);
+    await load(warp.port, mail);
     const seconds = (performance.now() - begin) / 1000;
     return { perSecond: messages / seconds, cpuMs: (warp.cpuMs - cpu) / messages };
   } finally {
@@ -101,9 +100,20 @@ async function measure({ flags }: Case, octets: number, messages: number): Promi
   }
 }
 
-async function load(port: number, octets: number, messages: number): Promise<void> {
+/** 8 sessions at a time. */
+async function load(port: number, { octets, messages, reuse }: Mail): Promise<void> {
   const addresses = ["-f", "alice@example.org", "-t", "bob@example.net"];
-  const argv = ["-s", "8", "-m", `${messages}`, "-l", `${octets}`, "-d", ...addresses, `127.0.0.1:${port}`];
+  const argv = [
+    "-s",
+    "8",
+    "-m",
+    `${messages}`,
+    "-l",
+    `${octets}`,
+    ...(reuse ? ["-d"] : []),
+    ...addresses,
+    `127.0.0.1:${port}`,
+  ];
   const child = spawn("smtp-source", argv, { stdio: ["ignore", "ignore", "inherit"] });
   const [status] = (await once(child, "close")) as [number];
   if (status !== 0) throw new Error(`smtp-source ended with ${status}`);

@@ -168,9 +168,12 @@ export class EventLog implements EventSink {
     this.nextSequence++;
     this.gathered += octets.length;
     this.counts.set(event.kind, (this.counts.get(event.kind) ?? 0) + 1);
-    if (this.gathering === undefined) {
-      this.gathering = setTimeout(() => this.gatheredEnough(), this.options.gatherMs ?? GATHER_MS);
-    } else if (this.gathered > GATHER_OCTETS && this.storing === undefined) this.gatheredEnough();
+    if (this.gathered > GATHER_OCTETS && this.storing === undefined) this.gatheredEnough();
+    else this.gather();
+  }
+
+  private gather(): void {
+    this.gathering ??= setTimeout(() => this.gatheredEnough(), this.options.gatherMs ?? GATHER_MS);
   }
 
   private slabFor(octets: number, at: number): Slab {
@@ -218,7 +221,10 @@ export class EventLog implements EventSink {
     this.storing = store.write(blocks).finally(() => {
       this.storing = undefined;
       this.becomeReadable(last);
-      if (this.last > last) this.gatheredEnough();
+      if (this.last === last) return;
+      // Gathering goes on, rather than a write for each few events that came meanwhile.
+      if (this.gathered > GATHER_OCTETS) this.gatheredEnough();
+      else this.gather();
     });
   }
 

@@ -9,6 +9,8 @@
 import { CR, CRLF, DOT, EMPTY, LF } from "./octets.ts";
 
 const TERMINATOR = Buffer.from(".\r\n");
+/** A dot at a line's start, where every LF has its CR. */
+const LINE_DOT = Buffer.from("\n.");
 const DOT_BYTE = Buffer.from(".");
 const TWO_DOTS = Buffer.from("..");
 
@@ -175,10 +177,13 @@ export class DataReader {
   }
 }
 
-/** Takes the dots of transparency out of what `DataReader` made (so: CRLF lines only), and its terminator. */
+/**
+ * Takes the dots of transparency out of what `DataReader` made (so: CRLF lines only), and its terminator. Since no LF comes
+ * without its CR there, a line begins behind each LF; they are found by `indexOf`, not octet by octet.
+ */
 export class DotUnstuffer {
   private atLineStart = true;
-  private afterCr = false;
+  /** A line's first dot was dropped; what follows tells whether it was the terminator's. */
   private dot = false;
   private ended = false;
 
@@ -187,52 +192,53 @@ export class DotUnstuffer {
     const out: Buffer[] = [];
     if (this.ended) return out;
     let from = 0;
-    for (let i = 0; i < wire.length; i++) {
-      const c = wire[i] as number;
+    while (from < wire.length) {
       if (this.dot) {
-        // A line's first dot was dropped. Only the terminator goes on with CR LF there.
-        if (c === CR) {
+        // Only the terminator goes on with CR LF there.
+        if (wire[from] === CR) {
           this.ended = true;
           return out;
         }
         this.dot = false;
         this.atLineStart = false;
-        this.afterCr = false;
-        continue;
       }
-      if (this.atLineStart && c === DOT) {
-        if (i > from) out.push(wire.subarray(from, i));
-        from = i + 1;
-        this.dot = true;
-        continue;
+      const dot = this.atLineStart && wire[from] === DOT ? from : lineDot(wire, from);
+      if (dot < 0) {
+        this.atLineStart = wire[wire.length - 1] === LF;
+        out.push(from === 0 ? wire : wire.subarray(from));
+        return out;
       }
-      this.atLineStart = this.afterCr && c === LF;
-      this.afterCr = c === CR;
+      if (dot > from) out.push(wire.subarray(from, dot));
+      from = dot + 1;
+      this.dot = true;
     }
-    if (wire.length > from) out.push(from === 0 ? wire : wire.subarray(from));
     return out;
   }
 }
 
-/** Puts the dots of transparency in (RFC 5321 §4.5.2). Input: CRLF lines only. */
+/** Index of the first dot behind an LF that stands at `from` or later; -1: there is none. */
+function lineDot(octets: Buffer, from: number): number {
+  const newline = octets.indexOf(LINE_DOT, from);
+  return newline < 0 ? -1 : newline + 1;
+}
+
+/** Puts the dots of transparency in (RFC 5321 §4.5.2). Input: CRLF lines only, so a line begins behind each LF. */
 export class DotStuffer {
   private atLineStart = true;
-  private afterCr = false;
 
   read(content: Buffer): Buffer[] {
+    if (content.length === 0) return [];
     const out: Buffer[] = [];
     let from = 0;
-    for (let i = 0; i < content.length; i++) {
-      const c = content[i] as number;
-      if (this.atLineStart && c === DOT) {
-        // The run up to and with this dot; the next one begins with the same dot again.
-        out.push(content.subarray(from, i + 1));
-        from = i;
-      }
-      this.atLineStart = this.afterCr && c === LF;
-      this.afterCr = c === CR;
+    let dot = this.atLineStart && content[0] === DOT ? 0 : lineDot(content, 0);
+    while (dot >= 0) {
+      // The run up to and with this dot; the next one begins with the same dot again.
+      out.push(content.subarray(from, dot + 1));
+      from = dot;
+      dot = lineDot(content, dot);
     }
-    if (content.length > from) out.push(from === 0 ? content : content.subarray(from));
+    out.push(out.length === 0 ? content : content.subarray(from));
+    this.atLineStart = content[content.length - 1] === LF;
     return out;
   }
 
