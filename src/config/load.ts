@@ -79,7 +79,10 @@ function read(
   const result = parseConfig(layered.document, host);
   if (result.config === undefined) throw errorOf(result.problems, source, layered);
   const problems = [...result.warnings, ...check(result.config)];
-  if (problems.some((problem) => problem.isWarning !== true)) throw errorOf(problems, source, layered);
+  if (problems.some((problem) => problem.isWarning !== true)) {
+    // The words are right; it is the host that lacks something.
+    throw new ConfigError(errorOf(problems, source, layered).lines);
+  }
   const warnings = problems.map((problem) => located(problem, source, layered).line);
   return { config: result.config, file: source.file, warnings, notes: layered.notes };
 }
