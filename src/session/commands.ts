@@ -73,8 +73,8 @@ export class Commands {
     const needsLeg = command.verb !== "STARTTLS" && command.verb !== "BDAT";
     if (session.leg !== undefined || !needsLeg) return this.dispatch(command);
     // The leg before was reset with its message: this command gets a new one (QUIT needs none).
-    if (session.pinned) return session.answer(session.open(), OWN.pinnedLegGone);
     if (command.verb === "QUIT") return this.quitWithoutLeg(command);
+    if (session.pinned) return session.answer(session.open(), OWN.pinnedLegGone);
     this.renewLeg(command);
   }
 

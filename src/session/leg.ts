@@ -46,6 +46,8 @@ export type ExpectationKind = "plain" | "data" | "auth" | "starttls";
 interface Expectation {
   readonly handler: (reply: Reply, latencyMs: number) => void;
   sentAt: number;
+  timeoutMs: number;
+  /** Runs from when it is the oldest: the destination works on one command after the other. */
   deadlineAt: number;
   readonly kind: ExpectationKind;
 }
@@ -174,7 +176,7 @@ export class Leg {
     kind: ExpectationKind = "plain",
   ): void {
     const now = this.options.clock.now();
-    this.waiting.push({ handler, sentAt: now, deadlineAt: now + timeoutMs, kind });
+    this.waiting.push({ handler, sentAt: now, timeoutMs, deadlineAt: now + timeoutMs, kind });
     this.updateDeadline();
   }
 
@@ -192,6 +194,7 @@ export class Leg {
     const newest = this.waiting[this.waiting.length - 1];
     if (newest === undefined) return;
     newest.sentAt = this.options.clock.now();
+    newest.timeoutMs = timeoutMs;
     newest.deadlineAt = newest.sentAt + timeoutMs;
     this.updateDeadline();
   }
@@ -318,8 +321,11 @@ export class Leg {
       this.waiting.splice(0, this.head);
       this.head = 0;
     }
+    const now = this.options.clock.now();
+    const next = this.waiting[this.head];
+    if (next !== undefined) next.deadlineAt = now + next.timeoutMs;
     this.updateDeadline();
-    expected.handler(reply, this.options.clock.now() - expected.sentAt);
+    expected.handler(reply, now - expected.sentAt);
   }
 
   private drained(): void {

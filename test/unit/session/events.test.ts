@@ -215,3 +215,25 @@ test("a client that never reads stops the leg, and is reset after timeouts.data_
   await simulation.clock.advance(180_001);
   assert.equal(simulation.closed, true);
 });
+
+test("a command's time begins when the one before it was answered", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+  await simulation.clock.advance(200_000);
+  await simulation.reply("250 m\r\n");
+  await simulation.clock.advance(200_000);
+  await simulation.reply("250 r\r\n");
+  await simulation.clock.advance(100_000);
+  assert.equal((await simulation.reply("354 go\r\n")).client, "354 go\r\n");
+});
+
+test("QUIT of an authenticated session whose leg was reset is still answered 221", async () => {
+  const simulation = new Simulation({ limits: { messageOctets: 10 } });
+  await simulation.greet("AUTH PLAIN");
+  await simulation.say("AUTH PLAIN AGEAYg==\r\n");
+  await simulation.reply("235 ok\r\n");
+  await simulation.data();
+  await simulation.say(`${"x".repeat(50)}\r\n.\r\n`);
+  assert.match((await simulation.say("QUIT\r\n")).client, /^221 2\.0\.0 /);
+});
