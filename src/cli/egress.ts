@@ -157,7 +157,10 @@ async function hear(config: Config, ledger: IpLedger, router: EgressRouter, prov
     missing.delete(ip);
     if (missing.size === 0) resolve();
   });
-  for (const ip of ips) ledger.refresh(ip, provider, dayOf(Date.now()));
+  for (const ip of ips) {
+    ledger.refreshMessages(ip, provider, dayOf(Date.now()));
+    ledger.ask(ip, provider);
+  }
   await promise;
   clearTimeout(timer);
 }

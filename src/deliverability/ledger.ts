@@ -18,8 +18,10 @@ export interface IpLedger {
   countMessages(ip: string, provider: string, day: string, messages: number): void;
   /** Messages of a day ("20260301", UTC), as far as it is known here. */
   messages(ip: string, provider: string, day: string): number;
-  /** Asks what others know, in the background, at most every few seconds per pair. */
-  refresh(ip: string, provider: string, day: string): void;
+  /** Asks for the messages of a day that others counted, in the background, at most every few seconds per pair. */
+  refreshMessages(ip: string, provider: string, day: string): void;
+  /** Asks what others know of a pair, in the background. Pairs that cool down somewhere are told without being asked for. */
+  ask(ip: string, provider: string): void;
   /** Called with what all processes know together. One listener. */
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void;
 }

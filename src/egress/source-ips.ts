@@ -74,9 +74,12 @@ export class SourceIps {
     const { ip, dailyCap } = candidate;
     if (ip.includes(":") !== ipv6) return "family";
     if (!this.isLocal(ip, now)) return "not_local";
-    this.#ledger.refresh(ip, provider, dayOf(now));
     if (isCooling(this.#throttle.view(ip, provider, now).state)) return "cooling";
-    if (dailyCap !== undefined && this.#ledger.messages(ip, provider, dayOf(now)) >= dailyCap) return "cap";
+    if (dailyCap !== undefined) {
+      const day = dayOf(now);
+      this.#ledger.refreshMessages(ip, provider, day);
+      if (this.#ledger.messages(ip, provider, day) >= dailyCap) return "cap";
+    }
     if (pool.maxConnections !== undefined && !ownLegs.includes(ip)) {
       const own = Math.max(1, Math.floor(pool.maxConnections * share));
       if ((this.#legs.get(`${ip}|${provider}`) ?? 0) >= own) return "cap";

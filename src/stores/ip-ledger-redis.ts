@@ -2,6 +2,7 @@
  * Source IPs and providers, shared in Redis: answers, states and messages of the day. Everything goes out in the
  * background, at most every quarter of a second per pair, and what is lost while Redis is away is lost: these numbers
  * decay within minutes. Messages of the day are sent again until Redis has them (a repeated one may count twice).
+ * Which pairs cool down stands in one list, read every two seconds, so that nobody has to ask for each pair.
  */
 
 import { STAGES, type Stage } from "../deliverability/latency.ts";
@@ -11,12 +12,13 @@ import {
   type IpAnswers,
   type IpStateChange,
   type IpStateName,
+  isCooling,
   type SharedIp,
 } from "../deliverability/throttle.ts";
 import { BoundedMap } from "../egress/bounded-map.ts";
 import { DayMessages } from "./ip-messages.ts";
 import type { RedisClient } from "./redis-connection.ts";
-import { ipKey, messagesKey } from "./redis-keys.ts";
+import { coolingKey, ipKey, messagesKey } from "./redis-keys.ts";
 import { runScript, script } from "./redis-script.ts";
 import { IP_SCRIPT } from "./reputation-scripts.ts";
 
@@ -32,6 +34,7 @@ export interface RedisLedgerOptions {
 const FLUSH_MS = 250;
 const REFRESH_MS = 2_000;
 const MAX_PAIRS = 20_000;
+const MAX_COOLING = 1_000;
 const IP_TTL_MS = 2 * 86_400_000;
 const MESSAGES_TTL_S = 3 * 86_400;
 const IP = script(IP_SCRIPT);
@@ -54,11 +57,14 @@ export class RedisIpLedger implements IpLedger {
   readonly #unsent = new Map<string, { ip: string; provider: string; day: string; messages: number }>();
   readonly #refreshed = new BoundedMap<string, number>(MAX_PAIRS);
   readonly #timer: NodeJS.Timeout;
+  /** Pair → end of cooling, as listed the last time. */
+  #cooling: ReadonlyMap<string, string> = new Map();
+  #polledAt = 0;
   #listener: ((ip: string, provider: string, shared: SharedIp) => void) | undefined;
 
   constructor(options: RedisLedgerOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#flush(), FLUSH_MS);
+    this.#timer = setInterval(() => this.#tick(), FLUSH_MS);
     this.#timer.unref();
   }
 
@@ -93,17 +99,21 @@ export class RedisIpLedger implements IpLedger {
     return this.#known.get(pair, day) + (this.#unsent.get(`${pair}:${day}`)?.messages ?? 0);
   }
 
-  refresh(ip: string, provider: string, day: string): void {
+  refreshMessages(ip: string, provider: string, day: string): void {
     const pair = `${ip}|${provider}`;
     const now = this.#options.now();
     if (now - (this.#refreshed.get(pair) ?? 0) < REFRESH_MS || !this.#isReady) return;
     this.#refreshed.set(pair, now);
-    this.#send({ ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: {} });
     const { client, prefix } = this.#options;
     client.get(messagesKey(prefix, ip, provider, day)).then(
       (count) => this.#known.set(pair, day, Number(count ?? 0)),
       (error: Error) => this.#options.onError?.(error),
     );
+  }
+
+  ask(ip: string, provider: string): void {
+    if (!this.#isReady) return;
+    void this.#send({ ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: {} });
   }
 
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void {
@@ -128,6 +138,30 @@ export class RedisIpLedger implements IpLedger {
       this.#outgoing.set(id, out);
     }
     return out;
+  }
+
+  #tick(): void {
+    this.#flush();
+    const now = this.#options.now();
+    if (now - this.#polledAt < REFRESH_MS || !this.#isReady) return;
+    this.#polledAt = now;
+    this.#askForCooling(now).catch((error: Error) => this.#options.onError?.(error));
+  }
+
+  /** Pairs that cool down somewhere: what is not known here yet is asked for. */
+  async #askForCooling(now: number): Promise<void> {
+    const { client, prefix } = this.#options;
+    const key = coolingKey(prefix);
+    const listed = await client.zrangebyscore(key, now, "+inf", "WITHSCORES", "LIMIT", 0, MAX_COOLING);
+    const current = new Map<string, string>();
+    for (let i = 0; i + 1 < listed.length; i += 2) {
+      const [pair, until] = [listed[i]!, listed[i + 1]!];
+      current.set(pair, until);
+      const bar = pair.indexOf("|");
+      if (this.#cooling.get(pair) !== until) this.ask(pair.slice(0, bar), pair.slice(bar + 1));
+    }
+    this.#cooling = current;
+    await client.zremrangebyscore(key, "-inf", now);
   }
 
   #flush(): readonly Promise<void>[] {
@@ -159,9 +193,17 @@ export class RedisIpLedger implements IpLedger {
         ...Object.entries(out.baselines).flat(),
       ])) as readonly string[];
       this.#listener?.(ip, provider, sharedOf(reply));
+      if (state !== undefined) await this.#list(state);
     } catch (error) {
       onError?.(error as Error);
     }
+  }
+
+  async #list({ ip, provider, state, until }: IpStateChange): Promise<void> {
+    const { client, prefix } = this.#options;
+    const pair = `${ip}|${provider}`;
+    if (isCooling(state)) await client.zadd(coolingKey(prefix), until, pair);
+    else await client.zrem(coolingKey(prefix), pair);
   }
 
   async #sendMessages(unsent: {

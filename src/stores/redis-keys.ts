@@ -18,6 +18,9 @@ export function messagesKey(prefix: string, ip: string, provider: string, day: s
 export function poorKey(prefix: string): string {
   return `${prefix}poor`;
 }
+export function coolingKey(prefix: string): string {
+  return `${prefix}cooling`;
+}
 export function proxyKey(prefix: string, proxy: string): string {
   return `${prefix}p:${proxy}`;
 }

@@ -32,7 +32,7 @@ export interface MemoryStoreOptions {
 }
 
 const MAX_SENDERS = 100_000;
-const SAVE_EVERY_MS = 10_000;
+const SAVE_EVERY_MS = 30_000;
 const CORRECTIONS_EVERY_MS = 1_000;
 
 export class MemoryReputationStore implements ReputationStore, ReputationAdmin, IpLedger {
@@ -127,7 +127,9 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
     return this.#messages.get(`${ip}|${provider}`, day);
   }
 
-  refresh(): void {}
+  refreshMessages(): void {}
+
+  ask(): void {}
 
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void {
     this.#listener = listener;

@@ -52,7 +52,7 @@ export class StateFile {
     const beside = `${this.#path}.new`;
     const file = await open(beside, "w", 0o600);
     try {
-      await file.writeFile(JSON.stringify(state));
+      for (const chunk of chunks(state)) await file.writeFile(chunk);
       await file.sync();
     } finally {
       await file.close();
@@ -102,6 +102,18 @@ async function contentOf(path: string): Promise<string | undefined> {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+const SENDERS_PER_CHUNK = 1_000;
+
+/** The state as JSON in pieces: a hundred thousand senders in one go would hold the process up. */
+function* chunks({ senders, ...rest }: SavedState): Generator<string> {
+  yield `${JSON.stringify(rest).slice(0, -1)},"senders":[`;
+  for (let at = 0; at < senders.length; at += SENDERS_PER_CHUNK) {
+    const some = JSON.stringify(senders.slice(at, at + SENDERS_PER_CHUNK)).slice(1, -1);
+    yield at === 0 ? some : `,${some}`;
+  }
+  yield "]}";
 }
 
 function isSavedState(value: unknown): value is SavedState {

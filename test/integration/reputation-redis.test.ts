@@ -412,17 +412,21 @@ describe("source IPs shared over Redis", needsRedis, () => {
     const change = { ip: "192.0.2.1", provider: "google.com", from: "normal", at: Date.now() } as const;
     a.ledger.shareState({ ...change, state: "throttled", until: ends, why: "3 in a row" });
     await a.ledger.close();
+    // The other one is told without asking: it reads the list of what cools down.
     const heard = Promise.withResolvers<unknown>();
     b.ledger.listen((ip, provider, shared) => heard.resolve({ ip, provider, shared }));
-    b.ledger.refresh("192.0.2.1", "google.com", day);
     const told = (await heard.promise) as { shared: { answers: { throttled: number }; state: string } };
     assert.equal(told.shared.state, "throttled");
     assert.ok(told.shared.answers.throttled > 2.9);
+    b.ledger.refreshMessages("192.0.2.1", "google.com", day);
     await until(() => b.ledger.messages("192.0.2.1", "google.com", day) === 7, "the messages of the day");
     const client = server.client();
     const ttl = await client.ttl("warp:1:i:{192.0.2.1|google.com}");
     assert.ok(ttl > 86_400 && ttl <= 2 * 86_400);
     assert.equal(await client.hget("warp:1:i:{192.0.2.1|google.com}", "b:mail"), "12.5");
+    assert.equal(await client.zscore("warp:1:cooling", "192.0.2.1|google.com"), String(ends));
+    b.ledger.shareState({ ...change, from: "throttled", state: "slowed", until: ends, why: "on probation" });
+    await until(async () => (await client.zcard("warp:1:cooling")) === 0, "the end of cooling");
     client.disconnect();
     await b.ledger.close();
     for (const { client: own } of ledgers) own.disconnect();

@@ -59,6 +59,21 @@ describe("reputation in memory", () => {
     );
     await second.close();
   });
+  it("is kept whole however many senders there are", async () => {
+    const path = join(directory, "many.json");
+    for (const senders of [0, 1, 1_000, 2_500]) {
+      const first = store(path);
+      for (let i = 0; i < senders; i += 1) first.count(`mail_from:"${i}é"@x`, { ...EMPTY_TALLY, ok: i }, 1);
+      first.countMessages("203.0.113.1", "google.com", "20260301", 1);
+      await first.save();
+      const second = store(path);
+      await second.load();
+      assert.equal((await second.top(10_000)).length, senders);
+      for (const i of [0, 999, 1_000, 2_499].filter((n) => n < senders)) {
+        assert.equal(second.standing(`mail_from:"${i}é"@x`).counts.windows[1]!.ok, i);
+      }
+    }
+  });
   it("takes corrections that the command line left", async () => {
     const path = join(directory, "corrected.json");
     const running = store(path);
