@@ -196,16 +196,15 @@ export class SmtpProxy {
     this.listeners.clear();
   }
 
-  /** To this process's log, and to the hooks that observe. (Those of hooks are theirs already.) */
+  /** To this process's log and sinks, and to the hooks that observe. (Hooks log and observe their own themselves.) */
   private announce(notice: Notice): void {
+    this.dependencies.telemetry.log("info", notice.code, notice.text, notice.fields);
     this.notify(notice);
     for (const sink of this.generation?.hooks.sinks ?? []) if (sink.wants("notice")) sink.emit(notice);
   }
 
   private notify(notice: Notice): void {
     for (const sink of this.dependencies.sinks) if (sink.wants("notice")) sink.emit(notice);
-    const { telemetry } = this.dependencies;
-    telemetry.log("info", notice.code, notice.text, notice.fields);
   }
 
   // --------------------------------------------------------------------------------------------- what sessions are given
