@@ -14,6 +14,8 @@ afterEach(async () => {
   for (const step of cleanUp.splice(0).reverse()) await step();
 });
 let names = 0;
+/** A multiple of 20; 1,000 take some minutes. */
+const BIG_MESSAGES = Number(process.env.BIG_MESSAGES ?? 40);
 
 async function hook(
   capabilities: readonly Capability[],
@@ -260,15 +262,15 @@ test("20 messages of 10 MB at a time stay within the memory budget", async (t) =
   const begin = performance.now();
   await Promise.all(
     Array.from({ length: 20 }, async () => {
-      for (let i = 0; i < 2; i++) await one();
+      for (let i = 0; i < BIG_MESSAGES / 20; i++) await one();
     }),
   );
   clearInterval(watching);
   const seconds = (performance.now() - begin) / 1000;
   t.diagnostic(
-    `40 messages of 10 MB in ${seconds.toFixed(1)} s; RSS ${mib(before)} before, ${mib(most)} at most`,
+    `${BIG_MESSAGES} messages of 10 MB in ${seconds.toFixed(1)} s; RSS ${mib(before)} before, ${mib(most)} at most`,
   );
-  assert.equal(mx.delivered.length, 40);
+  assert.equal(mx.delivered.length, BIG_MESSAGES);
   assert.ok(most - before < 300 * 1024 * 1024, `RSS grew by ${mib(most - before)}`);
 });
 
@@ -341,12 +343,10 @@ test("a proxy that is killed with a journal: every message that was accepted is 
         kind.case === "afterTransaction" ? [Buffer.from(kind.value.messageId).toString()] : [],
       ),
     );
-  await until(
-    () => accepted.filter(({ message }) => !got().has(message)).length < accepted.length / 2,
-    "the journals are sent",
-  );
+  await until(() => got().size > accepted.length / 2, "the journals are sent");
   await new Promise((resolve) => setTimeout(resolve, 1000));
-  const missing = accepted.filter(({ message }) => !got().has(message));
+  const told = got();
+  const missing = accepted.filter(({ message }) => !told.has(message));
   const ages = missing.map(({ message, at }) => (ends[Number(message[1])] as number) - at);
   t.diagnostic(
     `${accepted.length} accepted, ${missing.length} not told of; the oldest ${Math.max(0, ...ages).toFixed(1)} ms before the kill`,

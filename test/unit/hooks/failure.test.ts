@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import { callFailure, printable } from "../../../src/hooks/failure.ts";
+
+for (const [code, details, cause] of [
+  [status.OK, "", "closed"],
+  [status.DEADLINE_EXCEEDED, "Deadline exceeded", "deadline"],
+  [status.UNIMPLEMENTED, "no such method", "refused"],
+  [status.PERMISSION_DENIED, "go away", "refused"],
+  [status.RESOURCE_EXHAUSTED, "too many calls", "refused"],
+  [status.RESOURCE_EXHAUSTED, "Received message larger than max (22000000 vs 21000000)", "invalid"],
+  [status.UNAVAILABLE, "No connection established. Last error: connect ECONNREFUSED 127.0.0.1:1", "absent"],
+  [status.UNAVAILABLE, "Name resolution failed for target dns:hook.example:1", "absent"],
+  [status.UNAVAILABLE, "Connection dropped", "closed"],
+  [status.CANCELLED, "Call cancelled", "closed"],
+  [status.INTERNAL, "Received RST_STREAM with code 2 (Internal server error)", "closed"],
+  [status.INTERNAL, "Response message parsing error: x", "invalid"],
+  [status.INTERNAL, "exception in the filter", "refused"],
+] as const) {
+  test(`${status[code]} "${details}" is ${cause}`, () => {
+    assert.equal(callFailure({ code, details }, "BeforeRelay").cause, cause);
+  });
+}
+
+test("what a server says becomes one line of bounded length", () => {
+  assert.equal(printable("a\r\n250 ok\0\x1b[31m b"), "a 250 ok [31m b");
+  assert.equal(printable("x".repeat(5000)).length, 301);
+});
+
+test("an UNIMPLEMENTED Describe is said in plain words", () => {
+  assert.match(
+    callFailure({ code: status.UNIMPLEMENTED, details: "" }, "Describe").detail,
+    /no warp hook at this address/,
+  );
+});
