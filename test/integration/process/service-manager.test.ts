@@ -84,7 +84,7 @@ describe("sd_notify", { skip, timeout: 60_000 }, () => {
     const from = manager.messages.length;
     warp.signal("SIGHUP");
     await manager.until((messages) => messages.slice(from).some((text) => text.startsWith("READY=1")));
-    assert.match(manager.messages.slice(from).join("\n"), /RELOADING=1\nMONOTONIC_USEC=\d+\n[^]*READY=1/);
+    assert.match(manager.messages.slice(from).join("\n"), /RELOADING=1\nMONOTONIC_USEC=\d+\n[\s\S]*READY=1/);
     assert.equal(await warp.stop(), 0);
     await manager.until((messages) => messages.some((text) => text.startsWith("STOPPING=1")));
   });
