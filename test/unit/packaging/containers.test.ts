@@ -46,12 +46,32 @@ test("the compose file puts proxy and rules into the mail server's network names
 
 test("the compose file names only files, volumes and services that are there", () => {
   for (const [name, { build, volumes = [], depends_on = {} }] of Object.entries(compose.services)) {
-    const dockerfile = typeof build === "object" ? build.dockerfile! : build && `${build}/Dockerfile`;
-    if (dockerfile !== undefined) assert.ok(existsSync(path(dockerfile)), `${name}: ${dockerfile}`);
+    if (build !== undefined) checkBuild(name, typeof build === "string" ? { context: build } : build);
     for (const volume of volumes) assert.ok(volume.split(":")[0]! in compose.volumes, `${name}: ${volume}`);
     for (const needed of Object.keys(depends_on)) assert.ok(needed in compose.services, `${name}: ${needed}`);
   }
 });
+
+/** The Dockerfile is there, and what it copies is in its context (no pattern of .dockerignore is that fine). */
+function checkBuild(
+  name: string,
+  { context, dockerfile = "Dockerfile" }: { context: string; dockerfile?: string },
+): void {
+  const file = join(context, dockerfile);
+  assert.ok(existsSync(path(file)), `${name}: ${file}`);
+  const ignored = existsSync(path(join(context, ".dockerignore")));
+  const letIn = ignored
+    ? text(join(context, ".dockerignore"))
+        .split("\n")
+        .map((line) => line.replace(/^!/, ""))
+    : undefined;
+  for (const [, sources = ""] of text(file).matchAll(/^COPY (?!--from)(.*) \S+$/gm)) {
+    for (const source of sources.split(" ")) {
+      assert.ok(existsSync(path(join(context, source))), `${name}: ${source}`);
+      assert.ok(letIn === undefined || letIn.includes(source), `${name}: ${source} is in .dockerignore`);
+    }
+  }
+}
 
 test("the commands of the compose file are right usage", () => {
   for (const [name, { image, command = [] }] of Object.entries(compose.services)) {
