@@ -1,14 +1,19 @@
 /**
- * A number of octets that many share. Who finds it used up waits in turn, so that a large request is not overtaken for
- * ever by small ones; a wait that is too long fails. A request larger than the whole budget fails at once.
+ * A number of octets that many messages share. Who finds it used up waits, for a bounded time; room goes to the oldest message
+ * first, so that those that began are finished and give back what they hold. Where all that hold octets wait, none can
+ * finish: the youngest of them is given up at once, rather than all of them after the wait.
  */
 export class Budget {
   private readonly total: number;
   private readonly waitMs: number;
   private readonly waited: (durationMs: number) => void;
   private readonly pool: OctetPool;
-  private readonly queue = new Set<Waiter>();
+  /** By age. */
+  private readonly shares = new Set<Share>();
+  private waiting = 0;
   private looking: NodeJS.Timeout | undefined;
+  /** How often in a row nobody could finish. */
+  private stuckLooks = 0;
 
   /** `pool`: where the octets come from; its size is `total`. */
   constructor(
@@ -23,50 +28,122 @@ export class Budget {
     this.pool = pool;
   }
 
-  /** True: taken. Else it is taken when the promise resolves; it rejects when that took too long. */
-  take(octets: number): true | Promise<void> {
-    if (this.queue.size === 0 && this.pool.take(octets)) return true;
-    if (octets > this.total) {
-      return Promise.reject(
-        new Error(`${octets} octets at once, more than the whole budget of ${this.total}`),
-      );
+  /** The share of one message, empty. */
+  open(): Share {
+    const share: Share = {
+      octets: 0,
+      waiter: undefined,
+      take: (octets) => this.take(share, octets),
+      close: () => this.close(share),
+    };
+    this.shares.add(share);
+    return share;
+  }
+
+  private take(share: Share, octets: number): true | Promise<void> {
+    if ((this.waiting === 0 || !this.isOlderWaiting(share)) && this.pool.take(octets)) {
+      share.octets += octets;
+      return true;
+    }
+    if (share.octets + octets > this.total) {
+      return Promise.reject(new Error(`a message of more than the whole budget of ${this.total} octets`));
     }
     return new Promise((resolve, reject) => {
       const since = performance.now();
-      const waiter: Waiter = {
+      const end = (): void => {
+        clearTimeout(timer);
+        share.waiter = undefined;
+        this.waiting--;
+        this.waited(performance.now() - since);
+      };
+      const fail = (reason: string): void => {
+        end();
+        reject(new Error(reason));
+        this.serve();
+      };
+      const timer = setTimeout(
+        () => fail(`no room for ${octets} octets within ${this.waitMs} ms`),
+        this.waitMs,
+      );
+      share.waiter = {
         octets,
-        timer: setTimeout(() => {
-          this.queue.delete(waiter);
-          this.waited(performance.now() - since);
-          reject(new Error(`no room for ${octets} octets within ${this.waitMs} ms`));
-          this.serve();
-        }, this.waitMs),
+        fail,
         served: () => {
-          this.waited(performance.now() - since);
+          share.octets += octets;
+          end();
           resolve();
         },
       };
-      this.queue.add(waiter);
+      this.waiting++;
       // What another process gives back is not told here.
-      if (this.pool.isShared) this.looking ??= setInterval(() => this.serve(), LOOK_MS);
+      if (this.pool.isShared) this.looking ??= setInterval(() => this.look(), LOOK_MS);
+      else this.resolveStuck();
     });
   }
 
-  give(octets: number): void {
-    this.pool.give(octets);
+  private close(share: Share): void {
+    if (!this.shares.delete(share)) return;
+    share.waiter?.fail("the message was given up");
+    this.pool.give(share.octets);
+    share.octets = 0;
     this.serve();
   }
 
-  private serve(): void {
-    for (const waiter of this.queue) {
-      if (!this.pool.take(waiter.octets)) return;
-      this.queue.delete(waiter);
-      clearTimeout(waiter.timer);
-      waiter.served();
+  private isOlderWaiting(share: Share): boolean {
+    for (const other of this.shares) {
+      if (other === share) return false;
+      if (other.waiter !== undefined) return true;
     }
+    return false;
+  }
+
+  private serve(): void {
+    for (const share of this.shares) {
+      if (this.waiting === 0) break;
+      if (share.waiter === undefined) continue;
+      if (!this.pool.take(share.waiter.octets)) {
+        if (!this.pool.isShared) this.resolveStuck();
+        return;
+      }
+      share.waiter.served();
+    }
+    this.stuckLooks = 0;
+    if (this.waiting > 0) return;
     clearInterval(this.looking);
     this.looking = undefined;
   }
+
+  private look(): void {
+    this.serve();
+    this.stuckLooks = this.isStuck() ? this.stuckLooks + 1 : 0;
+    // Messages of other processes may still end.
+    if (this.stuckLooks >= STUCK_LOOKS) this.resolveStuck();
+  }
+
+  private isStuck(): boolean {
+    if (this.waiting === 0) return false;
+    for (const share of this.shares) if (share.octets > 0 && share.waiter === undefined) return false;
+    return true;
+  }
+
+  private resolveStuck(): void {
+    if (!this.isStuck()) return;
+    const youngest = [...this.shares].findLast(({ octets, waiter }) => octets > 0 && waiter !== undefined);
+    youngest?.waiter?.fail(
+      "no room: the messages that hold octets wait for each other, and this is the youngest",
+    );
+  }
+}
+
+/** What one message holds. */
+export interface Share {
+  /** Octets that it has. */
+  octets: number;
+  waiter: Waiter | undefined;
+  /** True: taken. Else they are taken when the promise resolves; it rejects when there was no room in time. */
+  take(octets: number): true | Promise<void>;
+  /** Gives everything back. Idempotent. */
+  close(): void;
 }
 
 /** The octets that there are: of this process, or of several together. */
@@ -79,6 +156,7 @@ export interface OctetPool {
 }
 
 const LOOK_MS = 50;
+const STUCK_LOOKS = 20;
 
 class LocalPool implements OctetPool {
   readonly isShared = false;
@@ -101,6 +179,6 @@ class LocalPool implements OctetPool {
 
 interface Waiter {
   readonly octets: number;
-  readonly timer: NodeJS.Timeout;
   readonly served: () => void;
+  readonly fail: (reason: string) => void;
 }

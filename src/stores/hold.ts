@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Telemetry } from "../events/telemetry.ts";
 import { type HeldMessage, HoldFull, type HoldStore, type HoldWriter } from "../filter/contract.ts";
-import { Budget, type OctetPool } from "./budget.ts";
+import { Budget, type OctetPool, type Share } from "./budget.ts";
 import { SpoolFile } from "./spool-file.ts";
 
 export interface HoldOptions {
@@ -93,6 +93,7 @@ function openUnlinked(directory: string): number {
 
 class Writer implements HoldWriter {
   private readonly store: Store;
+  private readonly share: Share;
   private pieces: Buffer[] = [];
   /** The last piece, while it has room; `used` octets of it are taken. */
   private open: Buffer | undefined;
@@ -104,23 +105,22 @@ class Writer implements HoldWriter {
 
   constructor(store: Store) {
     this.store = store;
+    this.share = store.budget.open();
   }
 
   write(chunk: Buffer): true | Promise<void> {
     if (this.state !== "open") throw new HoldFull("the message was given up before");
     if (chunk.length === 0) return true;
-    const room = this.store.budget.take(chunk.length);
+    const room = this.share.take(chunk.length);
     if (room === true) return this.taken(chunk);
     return room.then(
       async () => {
-        if (this.state !== "open") {
-          this.store.budget.give(chunk.length);
-          throw new HoldFull("the message was given up before");
-        }
+        if (this.state !== "open") throw new HoldFull("the message was given up before");
         const next = this.taken(chunk);
         if (next !== true) await next;
       },
       (error: unknown) => {
+        if (this.state !== "open") throw new HoldFull("the message was given up before");
         this.abort();
         throw this.store.full("the budget for held messages is used up (filter.hold_total)", error);
       },
@@ -228,7 +228,7 @@ class Writer implements HoldWriter {
     if (this.file === undefined) this.addMemory(-this.inMemory);
     else this.store.count("spool", -this.octets);
     this.file?.close();
-    this.store.budget.give(this.octets);
+    this.share.close();
     this.octets = 0;
   }
 }

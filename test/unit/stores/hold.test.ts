@@ -126,6 +126,30 @@ test("messages that wait for each other do not all fail", async () => {
   assert.deepEqual(store.held, { memory: 0, spool: 0 });
 });
 
+test("messages that fill the budget together give up the youngest at once, and the others are finished", async () => {
+  const { store } = setUp({ total: 60_000, memory: 1_000_000, waitMs: 5000 });
+  const begin = performance.now();
+  const results = await Promise.allSettled(
+    Array.from({ length: 20 }, async () => {
+      const message = await put(store, ...Array.from({ length: 10 }, () => Buffer.alloc(1000)));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      message.release();
+    }),
+  );
+  const done = results.map(({ status }) => status === "fulfilled");
+  assert.ok(performance.now() - begin < 2000);
+  assert.ok(done.filter(Boolean).length >= 13, done.join());
+  assert.equal(done[0], true, "the oldest is finished");
+  assert.deepEqual(store.held, { memory: 0, spool: 0 });
+});
+
+test("a message larger than the whole budget fails at once", async () => {
+  const { store } = setUp({ total: 10_000, memory: 1_000_000, waitMs: 5000 });
+  const begin = performance.now();
+  await assert.rejects(put(store, ...Array.from({ length: 11 }, () => Buffer.alloc(1000))), HoldFull);
+  assert.ok(performance.now() - begin < 1000);
+});
+
 test("an aborted message gives everything back, also while it waits or writes", async () => {
   const { store, logged } = setUp({ total: 1_000_000, waitMs: 1000 });
   const spooled = store.open();
