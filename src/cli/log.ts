@@ -4,6 +4,8 @@
  * written has connections and dialogues, which are shown as far as they go.
  */
 import { existsSync } from "node:fs";
+import { readDuration, Unreadable } from "../config/scalars.ts";
+import { pause } from "../hookservers/pause.ts";
 import type { SettingsOf } from "./commands.ts";
 import { LogDatabase, type LogEntry, type LogFilter } from "./log/database.ts";
 import { dialogueText, entryText, json } from "./log/text.ts";
@@ -142,31 +144,19 @@ function readCode(text: string | undefined): string | undefined {
 /** A time, or a duration back from now, in the form of the column. */
 function readTime(name: string, text: string | undefined, now: number): string | undefined {
   if (text === undefined) return undefined;
-  const back = /^(\d+(?:\.\d+)?)(s|m|h|d|w)$/.exec(text);
-  const units: Readonly<Record<string, number>> = {
-    s: 1000,
-    m: 60_000,
-    h: 3_600_000,
-    d: 86_400_000,
-    w: 604_800_000,
-  };
-  const zoned = /^\d{4}-\d\d-\d\d$|Z$|[+-]\d\d:?\d\d$/.test(text) ? text : `${text}Z`;
-  const at = back === null ? Date.parse(zoned.replace(" ", "T")) : now - Number(back[1]) * units[back[2]!]!;
+  const at = moment(text, now);
   if (Number.isNaN(at))
     throw new UsageError(`--${name} was "${text}", should be a time such as 2026-03-01T12:00, or 2h`);
   return new Date(at).toISOString().slice(0, -1);
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });
+/** ms since 1970; NaN where it is neither a time nor a duration. A time without a zone is UTC, as the column is. */
+function moment(text: string, now: number): number {
+  try {
+    return now - readDuration(text);
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+  }
+  const isZoned = /^\d{4}-\d\d-\d\d$|Z$|[+-]\d\d:?\d\d$/.test(text);
+  return Date.parse((isZoned ? text : `${text}Z`).replace(" ", "T"));
 }

@@ -8,6 +8,7 @@ import mysql, { type Pool, type PoolConnection, type PoolOptions } from "mysql2/
 import { Grouper } from "./grouper.ts";
 import { describeTarget, type MysqlTarget, parseMysqlDsn } from "./mysql-dsn.ts";
 import { migrateMysql } from "./mysql-schema.ts";
+import { pause } from "./pause.ts";
 import { type Item, type Rows, rowsOf } from "./rows.ts";
 import { type Column, type Table, tables, type Value } from "./schema.ts";
 import { type Batch, SettingError, type Sink, type SinkContext, SinkError } from "./sink.ts";
@@ -342,16 +343,4 @@ function isAway(error: unknown): boolean {
     (code.startsWith("E") || code.startsWith("PROTOCOL_")) &&
     !code.startsWith("ER_")
   );
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }

@@ -5,6 +5,7 @@
  */
 import { LogLevel, WebAPIPlatformError, WebAPIRateLimitedError, WebClient } from "@slack/web-api";
 import type { Event } from "../gen/warp/hook/v1/hook_pb.ts";
+import { pause } from "./pause.ts";
 import { type Batch, SettingError, type Sink, type SinkContext } from "./sink.ts";
 import { Digest, defaultThresholds, type Thresholds } from "./slack-digest.ts";
 import { connectionNotice } from "./slack-text.ts";
@@ -129,7 +130,7 @@ export class SlackSink implements Sink {
       const message = this.#next(this.#context.now() >= this.#nextDigestMs);
       if (message === undefined) return;
       await this.#post(message);
-      await this.#pause(betweenPostsMs);
+      await pause(betweenPostsMs, this.#stop.signal);
     }
   }
 
@@ -177,7 +178,10 @@ export class SlackSink implements Sink {
           this.#complain(error as Error);
           return;
         }
-        await this.#pause(limited ? error.retryAfter * 1000 : Math.min(60_000, 1000 * 2 ** attempt));
+        await pause(
+          limited ? error.retryAfter * 1000 : Math.min(60_000, 1000 * 2 ** attempt),
+          this.#stop.signal,
+        );
       }
     }
   }
@@ -186,19 +190,6 @@ export class SlackSink implements Sink {
     if (this.#context.now() - this.#complainedMs < 60_000) return;
     this.#complainedMs = this.#context.now();
     this.#context.log(`slack: a message was not posted: ${error.message}`);
-  }
-
-  #pause(ms: number): Promise<void> {
-    if (this.#stop.signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        this.#stop.signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      this.#stop.signal.addEventListener("abort", done);
-    });
   }
 
   /** What is still queued goes out in at most two messages, within `flushMs`. */

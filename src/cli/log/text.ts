@@ -1,4 +1,5 @@
 /** What `warp log` prints: lines for a person, in which no data can drive the terminal, or JSON. */
+import { printable } from "../../hookservers/text.ts";
 import type { Dialogue, DialogueLine, LogEntry } from "./database.ts";
 
 /** `2026-03-01 12:34:56 01J… from → to 550 5.7.1 blocked-ip … "reply"`. */
@@ -53,12 +54,4 @@ function lineText(line: DialogueLine, ms: number): string {
 function moment(time: string): number {
   const [, seconds = time, fraction = "0"] = /^(.*?)(?:\.(\d+))?Z?$/.exec(time) ?? [];
   return Date.parse(`${seconds.replace(" ", "T")}Z`) + Number(`0.${fraction}`) * 1000;
-}
-
-/** C0, DEL, C1 and the marks that turn text around become visible. */
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;
-  });
 }
