@@ -46,8 +46,9 @@ export function observe(config: Config, version: string, worker: number | undefi
  */
 export function endOnDefect({ log, flushSync }: Observation, status = 70): void {
   const end = (error: unknown): void => {
-    const stack = error instanceof Error ? error.stack : undefined;
-    log.write("error", "defect", "a defect of warp itself: this process ends", { stack }, error);
+    const fields =
+      error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
+    log.write("error", "defect", "a defect of warp itself: this process ends", fields);
     flushSync();
     process.exit(status);
   };
