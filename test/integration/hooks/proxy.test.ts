@@ -1,6 +1,7 @@
 /** Through the real proxy: no message gets around a filter, and no event is lost, whatever happens. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { after, afterEach, test } from "node:test";
 import { Capability, Outcome } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import { Client, Destination } from "./mail.ts";
@@ -272,6 +273,40 @@ test("20 messages of 10 MB at a time stay within the memory budget", async (t) =
   );
   assert.equal(mx.delivered.length, BIG_MESSAGES);
   assert.ok(most - before < 300 * 1024 * 1024, `RSS grew by ${mib(most - before)}`);
+});
+
+test("messages beyond the budget are 451 4.3.1, and the others are delivered", async (t) => {
+  const filter = await hook([Capability.BEFORE_RELAY]);
+  const { mx, port } = await destination();
+  mx.keepsContent = false;
+  const config = `${folder.path}/${names++}.yaml`;
+  writeFileSync(
+    config,
+    `hooks: [{ name: f, address: "${filter.address}", roles: [filter] }]\nfilter: { hold_total: 64MiB }\n`,
+  );
+  const warp = await proxy(port, "--config", config);
+  const big = Buffer.from(
+    `Subject: big\r\n\r\n${"0123456789abcdef0123456789abcdef\r\n".repeat(290_000)}.\r\n`,
+  );
+  const finals = await Promise.all(
+    Array.from({ length: 20 }, async () => {
+      const smtp = await client(warp);
+      await smtp.ask("EHLO client.example");
+      await smtp.ask("MAIL FROM:<a@example.org>");
+      await smtp.ask("RCPT TO:<b@example.net>");
+      await smtp.ask("DATA");
+      await smtp.sendAll(big);
+      const final = await smtp.reply(60_000);
+      // The session goes on.
+      assert.match(await smtp.ask("NOOP"), /^250/);
+      return final.slice(0, 9);
+    }),
+  );
+  const accepted = finals.filter((final) => final.startsWith("250")).length;
+  t.diagnostic(`${accepted} of 20 accepted`);
+  assert.ok(accepted >= 6, finals.join());
+  for (const final of finals) assert.match(final, /^250|^451 4\.3\.1/);
+  assert.equal(mx.delivered.length, accepted);
 });
 
 test("an observer that is away under load has every transaction afterwards, once", async () => {
