@@ -1,10 +1,13 @@
 /**
  * A number of octets that many messages share. Who finds it used up waits, for a bounded time; room goes to the oldest message
- * first, so that those that began are finished and give back what they hold. Where all that hold octets wait, none can
- * finish: the youngest of them is given up at once, rather than all of them after the wait.
+ * first, and as long as anybody waits the others leave it a reserve, so that those that began are finished and give back what
+ * they hold. Where all that hold octets wait, none can finish: the youngest of them is given up at once, rather than all of
+ * them after the wait.
  */
 export class Budget {
   private readonly total: number;
+  /** Left for the oldest unfinished message while anybody waits. */
+  private readonly reserve: number;
   private readonly waitMs: number;
   private readonly waited: (durationMs: number) => void;
   private readonly pool: OctetPool;
@@ -23,6 +26,7 @@ export class Budget {
     pool: OctetPool = new LocalPool(total),
   ) {
     this.total = total;
+    this.reserve = Math.min(total / 4, MAX_RESERVE);
     this.waitMs = waitMs;
     this.waited = waited;
     this.pool = pool;
@@ -33,7 +37,12 @@ export class Budget {
     const share: Share = {
       octets: 0,
       waiter: undefined,
+      isComplete: false,
       take: (octets) => this.take(share, octets),
+      complete: () => {
+        share.isComplete = true;
+        this.serve();
+      },
       close: () => this.close(share),
     };
     this.shares.add(share);
@@ -41,7 +50,7 @@ export class Budget {
   }
 
   private take(share: Share, octets: number): true | Promise<void> {
-    if ((this.waiting === 0 || !this.isOlderWaiting(share)) && this.pool.take(octets)) {
+    if ((this.waiting === 0 || !this.isOlderWaiting(share)) && this.grant(share, octets)) {
       share.octets += octets;
       return true;
     }
@@ -81,6 +90,22 @@ export class Budget {
     });
   }
 
+  private grant(share: Share, octets: number): boolean {
+    if (this.waiting === 0 || this.isFront(share)) return this.pool.take(octets);
+    if (!this.pool.take(octets + this.reserve)) return false;
+    this.pool.give(this.reserve);
+    return true;
+  }
+
+  /** No older message is unfinished. */
+  private isFront(share: Share): boolean {
+    for (const other of this.shares) {
+      if (other === share) return true;
+      if (!other.isComplete && other.octets > 0) return false;
+    }
+    return true;
+  }
+
   private close(share: Share): void {
     if (!this.shares.delete(share)) return;
     share.waiter?.fail("the message was given up");
@@ -101,7 +126,7 @@ export class Budget {
     for (const share of this.shares) {
       if (this.waiting === 0) break;
       if (share.waiter === undefined) continue;
-      if (!this.pool.take(share.waiter.octets)) {
+      if (!this.grant(share, share.waiter.octets)) {
         if (!this.pool.isShared) this.resolveStuck();
         return;
       }
@@ -140,8 +165,11 @@ export interface Share {
   /** Octets that it has. */
   octets: number;
   waiter: Waiter | undefined;
+  isComplete: boolean;
   /** True: taken. Else they are taken when the promise resolves; it rejects when there was no room in time. */
   take(octets: number): true | Promise<void>;
+  /** Nothing more is taken; what it holds is given back some time. */
+  complete(): void;
   /** Gives everything back. Idempotent. */
   close(): void;
 }
@@ -157,6 +185,7 @@ export interface OctetPool {
 
 const LOOK_MS = 50;
 const STUCK_LOOKS = 20;
+const MAX_RESERVE = 16 * 1024 * 1024;
 
 class LocalPool implements OctetPool {
   readonly isShared = false;

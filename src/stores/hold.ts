@@ -136,6 +136,7 @@ class Writer implements HoldWriter {
       throw this.store.full(`cannot write to the spool in ${this.store.spool}`, error);
     }
     this.state = "finished";
+    this.share.complete();
     this.closePiece();
     return new Held(this.octets, this.pieces, this.file, () => this.free());
   }
