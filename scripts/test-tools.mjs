@@ -18,7 +18,7 @@ const tools = [
   { command: "postfix", package: "postfix", suites: ["netns", "integration"] },
   { command: "swaks", package: "swaks", suites: ["netns", "integration", "clients"] },
   { check: "perl -MNet::SSLeay -e 1", package: "libnet-ssleay-perl", suites: ["netns", "integration"] },
-  { command: "setpriv", package: "util-linux", suites: ["netns"] },
+  { command: "setpriv", package: "util-linux", suites: ["netns", "integration"] },
   { command: "openssl", package: "openssl", suites: ["unit", "integration", "netns", "clients"] },
   { command: "socat", package: "socat", suites: ["integration", "netns"] },
   { command: "redis-server", package: "redis-server", suites: ["integration"] },
@@ -30,7 +30,7 @@ const tools = [
   { command: "groff", package: "groff-base", suites: ["unit"] },
   { command: "systemd-analyze", package: "systemd", suites: ["unit"] },
   { command: "git", package: "git", suites: ["generated", "unit"] },
-  { command: "python3", package: "python3", suites: ["clients"] },
+  { command: "python3", package: "python3", suites: ["clients", "integration"] },
   { command: "go", package: "golang-go", suites: ["clients"] },
 ];
 

@@ -9,6 +9,11 @@ export interface LineWriterOptions {
   readonly fd: number;
   /** Octets that may wait; default 8 MiB. */
   readonly maxPendingOctets?: number;
+  /**
+   * Several processes write to this descriptor: what goes out in one write is no longer than a pipe takes at once without
+   * another's lines between (PIPE_BUF), unless a single line is.
+   */
+  readonly shared?: boolean;
   /** The line (without line end) that says how many were dropped; default: a JSON line with code `log_dropped`. */
   readonly dropped?: (count: number) => string;
   /** fs.write, for tests. */
@@ -16,11 +21,14 @@ export interface LineWriterOptions {
 }
 
 const DEFAULT_PENDING_OCTETS = 8 * 1024 * 1024;
+const PIPE_BUF = 4096;
+const LINE_END = 10;
 /** A pipe that says EAGAIN is asked again after this time. */
 const RETRY_MS = 10;
 
 export class LineWriter {
   readonly #fd: number;
+  readonly #shared: boolean;
   readonly #maxPendingOctets: number;
   readonly #droppedLine: (count: number) => string;
   readonly #write: typeof write;
@@ -35,6 +43,7 @@ export class LineWriter {
 
   constructor(options: LineWriterOptions) {
     this.#fd = options.fd;
+    this.#shared = options.shared === true;
     this.#maxPendingOctets = options.maxPendingOctets ?? DEFAULT_PENDING_OCTETS;
     this.#droppedLine = options.dropped ?? droppedLine;
     this.#write = options.write ?? write;
@@ -105,9 +114,15 @@ export class LineWriter {
     this.#inFlight = chunk;
     // What is in flight still counts, or a blocked reader would double the cap.
     this.#pendingOctets += chunk.length;
-    this.#write(this.#fd, chunk, 0, chunk.length, null, (error, written) =>
+    this.#write(this.#fd, chunk, 0, this.#portion(chunk), null, (error, written) =>
       this.#written(chunk, error, written),
     );
+  }
+
+  #portion(chunk: Buffer): number {
+    if (!this.#shared || chunk.length <= PIPE_BUF) return chunk.length;
+    const end = chunk.lastIndexOf(LINE_END, PIPE_BUF - 1);
+    return (end === -1 ? chunk.indexOf(LINE_END) : end) + 1 || chunk.length;
   }
 
   #written(chunk: Buffer, error: NodeJS.ErrnoException | null, written: number): void {

@@ -22,7 +22,7 @@ export interface Observation {
 
 /** `worker`: its number, where there are several; the primary has none. */
 export function observe(config: Config, version: string, worker: number | undefined): Observation {
-  const destination = new LineWriter({ fd: 2 });
+  const destination = new LineWriter({ fd: 2, shared: config.workers > 1 });
   const { level, format, verbose } = config.log;
   const log = new Log({ level, format, destination, worker });
   const metrics = config.metrics && new Metrics({ version });

@@ -1,5 +1,6 @@
 /** A restart loses no session and refuses no connection: the next process gets the very same listening sockets. */
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
@@ -18,6 +19,12 @@ async function flagsFor(
   const flags = ["--ip", "127.0.0.1", "--port", `${port}`, "--destination", destination.address, ...more];
   return { port, flags };
 }
+
+/** Needs root, to be somebody else, and python3, which can ask for descriptors without any of our code. */
+const stranger =
+  process.getuid?.() === 0 && spawnSync("python3", ["-V"]).error === undefined
+    ? false
+    : "needs root and python3";
 
 describe("restart", { skip, timeout: 120_000 }, () => {
   it("ten times under load: no connection is refused or reset, and every accepted message arrived", async (test) => {
@@ -136,6 +143,24 @@ describe("restart", { skip, timeout: 120_000 }, () => {
     for (const client of waiting) client.close();
     assert.equal(await launched.stop(), 0);
     assert.equal(await before.closed, 0);
+  });
+
+  it("hands its sockets to nobody but its own user and root", { skip: stranger }, async (test) => {
+    const destination = await Destination.listen();
+    test.after(() => destination.close());
+    const { port, flags } = await flagsFor(destination);
+    const warp = await Warp.start(flags);
+    test.after(() => warp.stop("SIGKILL"));
+    const ask =
+      "import os,socket,sys\nos.setuid(int(sys.argv[2]))\ns=socket.socket(socket.AF_UNIX)\n" +
+      "s.connect('\\0warp 127.0.0.1:'+sys.argv[1])\n" +
+      "text,fds,_,_=socket.recv_fds(s,65536,8)\nprint(len(text)>0,len(fds))\n";
+    const askAs = (user: number): string =>
+      execFileSync("python3", ["-c", ask, `${port}`, `${user}`], { encoding: "utf8" }).trim();
+    assert.equal(askAs(1), "False 0");
+    assert.equal(askAs(0), "True 1");
+    await warp.record("handover_refused");
+    assert.equal(await warp.stop(), 0);
   });
 
   it("lets plugins pass from one process to the next: every session is in the file once", async (test) => {

@@ -1,7 +1,6 @@
 /** Workers under a primary: supervised, limited together, counted together. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { native } from "../../../src/net/native.ts";
 import { Client, Crowd, sendOne } from "./client.ts";
@@ -37,11 +36,11 @@ async function running(
 
 /** Process ids of the workers: the children of the primary that run worker.ts. */
 function workerPids(warp: Warp): number[] {
-  const output = execFileSync("ps", ["-o", "pid=,args=", "--ppid", `${warp.pid}`], { encoding: "utf8" });
-  return output
-    .split("\n")
-    .filter((line) => /worker\.[tj]s/.test(line))
-    .map((line) => Number.parseInt(line, 10));
+  return readFileSync(`/proc/${warp.pid}/task/${warp.pid}/children`, "utf8")
+    .trim()
+    .split(" ")
+    .filter((pid) => /worker\.[tj]s/.test(readFileSync(`/proc/${pid}/cmdline`, "utf8")))
+    .map(Number);
 }
 
 async function scrape(port: number): Promise<Map<string, number>> {

@@ -18,11 +18,11 @@ class Descriptor {
     _fd: number,
     chunk: Buffer,
     _offset: number,
-    _length: number,
+    length: number,
     _position: null,
     callback: Callback,
   ) => {
-    this.#waiting.push({ chunk, callback });
+    this.#waiting.push({ chunk: chunk.subarray(0, length), callback });
     this.#arrived?.();
   }) as unknown as typeof fsWrite;
 
@@ -59,6 +59,21 @@ describe("the line writer", () => {
     descriptor.take();
     await writer.flush();
     assert.deepEqual(descriptor.chunks, ["a\nb\nc\n", "d\n"]);
+  });
+
+  it("writes whole lines of at most 4,096 octets at a time where others write to the same pipe", async () => {
+    const descriptor = new Descriptor();
+    const writer = new LineWriter({ fd: 9, write: descriptor.write, shared: true });
+    const lines = ["a", "b", "c", "d"].map((letter) => `${letter.repeat(1500)}\n`);
+    const long = `${"e".repeat(5000)}\n`;
+    for (const line of [...lines, long, "f\n"]) writer.write(line);
+    const flushed = writer.flush();
+    while (descriptor.chunks.join("").length < 6004 + 5001 + 2) {
+      await descriptor.next();
+      descriptor.take();
+    }
+    await flushed;
+    assert.deepEqual(descriptor.chunks, [lines[0]! + lines[1]!, lines[2]! + lines[3]!, long, "f\n"]);
   });
 
   it("goes on where a write took only a part", async () => {
