@@ -32,6 +32,20 @@ export async function migrateMysql(connection: Connection): Promise<void> {
   }
 }
 
+/** True where nothing is to be done: one quick question. */
+export async function isMigrated(connection: Connection): Promise<boolean> {
+  try {
+    const [[row]] = await connection.query<RowDataPacket[]>(
+      "SELECT `version` FROM `warp_schema` WHERE `id` = 1",
+    );
+    return Number(row?.version) === schemaVersion;
+  } catch (error) {
+    // ER_NO_SUCH_TABLE: a database of the original, or an empty one.
+    if ((error as { errno?: number }).errno === 1146) return false;
+    throw error;
+  }
+}
+
 async function versionOf(connection: Connection): Promise<number> {
   await connection.query(
     "CREATE TABLE IF NOT EXISTS `warp_schema` (`id` tinyint NOT NULL PRIMARY KEY, `version` int NOT NULL) ENGINE=InnoDB",

@@ -7,7 +7,7 @@
 import mysql, { type Pool, type PoolConnection, type PoolOptions } from "mysql2/promise";
 import { Grouper } from "./grouper.ts";
 import { describeTarget, type MysqlTarget, parseMysqlDsn } from "./mysql-dsn.ts";
-import { migrateMysql } from "./mysql-schema.ts";
+import { isMigrated, migrateMysql } from "./mysql-schema.ts";
 import { pause } from "./pause.ts";
 import { type Item, type Rows, rowsOf } from "./rows.ts";
 import { type Column, type Table, tables, type Value } from "./schema.ts";
@@ -33,6 +33,9 @@ const statementOctets = 512 * 1024;
 const deleteRows = 500;
 const deleteIdleMs = 60_000;
 const deleteBusyMs = 50;
+const goodbyeMs = 3000;
+/** For a whole transaction; far above the lock wait of the session. ms. */
+const answerMs = 15_000;
 const backoffMs = { first: 100, last: 2000 };
 
 export class MysqlSink implements Sink {
@@ -122,14 +125,15 @@ export class MysqlSink implements Sink {
     const connection = await this.#pool.getConnection();
     try {
       if (!prepared.has(connection.connection)) {
-        await connection.query(sessionSettings);
+        await inTime(connection.query(sessionSettings));
         prepared.add(connection.connection);
       }
       if (!this.#migrated) {
-        await migrateMysql(connection);
+        // Columns for years of rows take as long as they take; the question whether they are there does not.
+        if (!(await inTime(isMigrated(connection)))) await migrateMysql(connection);
         this.#migrated = true;
       }
-      const result = await work(connection);
+      const result = await inTime(work(connection));
       connection.release();
       return result;
     } catch (error) {
@@ -179,7 +183,10 @@ export class MysqlSink implements Sink {
     this.#stop.abort();
     clearTimeout(this.#retention);
     await this.#grouper.idle();
-    await this.#pool.end();
+    const late = new AbortController();
+    // A server that does not answer is no reason to stay.
+    await Promise.race([this.#pool.end(), pause(goodbyeMs, late.signal)]);
+    late.abort();
   }
 }
 
@@ -322,6 +329,21 @@ async function rollBack(connection: PoolConnection): Promise<void> {
   } catch {
     // Then it is gone with the connection.
     connection.destroy();
+  }
+}
+
+/** A server that takes statements and answers none is away too: its connection is given up. */
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(Object.assign(new Error(`no answer within ${answerMs} ms`), { code: "ETIMEDOUT" }));
+    }, answerMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -25,6 +25,7 @@ export interface Mariadb {
   start(): Promise<void>;
   /** `kill -9`, and waits for the end. */
   kill(): Promise<void>;
+  signal(name: NodeJS.Signals): void;
   remove(): Promise<void>;
 }
 
@@ -72,6 +73,7 @@ export async function startMariadb(): Promise<Mariadb> {
     server.kill("SIGKILL");
     await gone;
   };
+  const signal = (name: NodeJS.Signals) => void server?.kill(name);
   const remove = async () => {
     await kill();
     await rm(folder, { recursive: true, force: true });
@@ -82,7 +84,7 @@ export async function startMariadb(): Promise<Mariadb> {
     await remove();
     throw error;
   }
-  return { port, socketPath, dsn: `root@tcp(127.0.0.1:${port})/warp`, connect, start, kill, remove };
+  return { port, socketPath, dsn: `root@tcp(127.0.0.1:${port})/warp`, connect, start, kill, signal, remove };
 }
 
 async function answers(connect: () => Promise<Connection>, server: ChildProcess): Promise<void> {

@@ -249,6 +249,20 @@ describe("the mysql sink on a real MariaDB", { skip }, () => {
     await sink.close();
   });
 
+  test("gives up a server that answers no more, and stores when it does again", {
+    timeout: 60_000,
+  }, async () => {
+    const sink = await fresh("frozen");
+    await sink.store({ source, events: made.sessions(1) });
+    server.signal("SIGSTOP");
+    const stored = sink.store({ source, events: made.sessions(1, 100) });
+    await assert.rejects(stored, /SinkError: frozen at .*: no answer within 15000 ms/);
+    server.signal("SIGCONT");
+    await sink.store({ source, events: made.sessions(1, 100) });
+    await sink.close();
+    assert.equal(await count("frozen", "communications"), 20);
+  });
+
   test("starts while the server is away, and gives a batch back in time", async () => {
     await server.kill();
     const sink = await MysqlSink.open({ dsn: dsnOf("away"), retryMs: 500 }, context);

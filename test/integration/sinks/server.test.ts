@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -74,6 +74,39 @@ test("a Slack that answers nothing holds no other sink up", async (t) => {
   await sendAll(sessions(500), { address: server.address, source: makeSource() });
   assert.deepEqual(await server.end("SIGTERM"), [0, null]);
   assert.equal((await readFile(join(path, "f"), "utf8")).split("\n").length - 1, 6000);
+});
+
+test("stops in bounded time while the database answers nothing, and has acknowledged nothing", async (t) => {
+  const sockets = new Set<Socket>();
+  const silent = createTcpServer((socket) => void sockets.add(socket)).listen(0, "127.0.0.1");
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+  });
+  await new Promise((resolve) => silent.once("listening", resolve));
+  const { port } = silent.address() as AddressInfo;
+  const path = await folder(t);
+  const dsn = `u:p@tcp(127.0.0.1:${port})/warp?timeout=500ms`;
+  const server = await startHook("mysql", `unix:${path}/s`, ["--mysql-dsn", dsn]);
+  t.after(() => server.end("SIGKILL"));
+  const away = new AbortController();
+  let acked = 0n;
+  const sending = sendAll(sessions(1), {
+    address: server.address,
+    source: makeSource(),
+    signal: away.signal,
+    onAck: (sequence) => {
+      acked = sequence;
+    },
+  });
+  while (sockets.size < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+  const began = performance.now();
+  const ended = server.end("SIGTERM");
+  away.abort();
+  await assert.rejects(sending);
+  assert.deepEqual(await ended, [0, null]);
+  assert.ok(performance.now() - began < 15_000);
+  assert.equal(acked, 0n);
 });
 
 test("opens files anew for SIGHUP, listens on TCP, and stops for SIGTERM with what it got", async (t) => {
