@@ -302,11 +302,9 @@ export class Commands {
     const { session } = this;
     const { rules } = session.env.tls;
     const required = rules.forDestination(session.destination.ip).policy;
-    if (
-      error instanceof LegLost &&
-      (required === "encrypt" || required === "verify") &&
-      isTlsFailure(error)
-    ) {
+    const insists = required === "encrypt" || required === "verify";
+    if (error instanceof LegLost && insists && session.leg?.tlsBegun === true) {
+      session.noteLoss(error);
       session.dropLeg();
       return session.answer(slot, OWN.notEncrypted);
     }
@@ -805,10 +803,4 @@ function oddSpacing(command: Command): boolean {
 function declaredSize(tx: Transaction): number {
   const size = /(?:^|[ \t])SIZE=(\d{1,15})/i.exec(tx.mailFrom.raw.toString("latin1"))?.[1];
   return size === undefined ? 0 : Number(size);
-}
-
-function isTlsFailure(loss: LegLost): boolean {
-  return (
-    loss.reason === "tls_failed" || loss.reason === "tls_timeout" || loss.reason === "injected_plaintext"
-  );
 }
