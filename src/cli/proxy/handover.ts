@@ -34,6 +34,8 @@ export interface HandedOver {
   readonly addresses: readonly OpenAddress[];
   /** Where it serves metrics; undefined: nowhere. */
   readonly metrics: OpenAddress | undefined;
+  /** The service manager has the sockets too (socket activation). */
+  readonly activated: boolean;
 }
 
 // ------------------------------------------------------------------------------------------------------- the new process
@@ -43,11 +45,13 @@ export class Predecessor implements HandedOver {
   readonly pid: number;
   readonly addresses: readonly OpenAddress[];
   readonly metrics: OpenAddress | undefined;
+  readonly activated: boolean;
   private readonly socket: Socket;
   private readonly gone: Promise<void>;
 
   private constructor(fd: number) {
     const { text, fds } = native.receiveParcel(fd);
+    if (text === "") throw new Error("it has handed over to another process, or ended");
     const offer = JSON.parse(text) as Offer;
     if (offer.version !== VERSION) throw new Error(`speaks version ${offer.version} of the handover`);
     const rest = [...fds];
@@ -56,6 +60,7 @@ export class Predecessor implements HandedOver {
       fds: rest.splice(0, sockets),
     });
     this.pid = offer.pid;
+    this.activated = offer.activated;
     this.addresses = offer.addresses.map(take);
     this.metrics = offer.metrics && take(offer.metrics);
     this.socket = new Socket({ fd, readable: true, writable: true });
@@ -112,6 +117,7 @@ interface Offer {
   readonly pid: number;
   readonly addresses: readonly OfferedAddress[];
   readonly metrics: OfferedAddress | undefined;
+  readonly activated: boolean;
 }
 
 /** Offers our sockets to whoever of ours comes next. */
@@ -120,6 +126,9 @@ export class Handover {
   private readonly log: Telemetry["log"];
   private readonly taken: () => void;
   private servers: Server[] = [];
+  /** Who was offered the sockets and has not taken them yet; others wait until it has, or has given up. */
+  private candidate: Socket | undefined;
+  private readonly queue = new Set<Socket>();
 
   /** `taken`: another process accepts from these sockets now. */
   constructor(offered: HandedOver, log: Telemetry["log"], taken: () => void) {
@@ -135,6 +144,8 @@ export class Handover {
 
   close(): void {
     for (const server of this.servers.splice(0)) server.close();
+    // They find the one that has taken over.
+    for (const socket of this.queue) socket.destroy();
   }
 
   private async listen(name: string): Promise<void> {
@@ -155,18 +166,34 @@ export class Handover {
   }
 
   private tryToListen(name: string): Promise<Server> {
-    const server = createServer((socket) => this.offer(socket));
+    const server = createServer((socket) => this.asked(socket));
     return new Promise((resolve, reject) => {
       server.once("error", reject);
       server.listen({ path: `\0${name}` }, () => resolve(server));
     });
   }
 
-  private offer(socket: Socket): void {
+  private asked(socket: Socket): void {
     socket.on("error", () => socket.destroy());
+    socket.unref();
+    socket.resume(); // its end is news
+    this.queue.add(socket);
+    socket.once("close", () => {
+      this.queue.delete(socket);
+      if (this.candidate !== socket) return;
+      this.candidate = undefined;
+      const [next] = this.queue;
+      if (next !== undefined) this.offer(next);
+    });
+    if (this.candidate === undefined) this.offer(socket);
+  }
+
+  private offer(socket: Socket): void {
     const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
     if (fd === undefined || fd < 0) return;
-    const { addresses, metrics } = this.offered;
+    this.candidate = socket;
+    this.queue.delete(socket);
+    const { addresses, metrics, activated } = this.offered;
     try {
       const user = native.peerUser(fd);
       if (user !== 0 && user !== process.geteuid?.()) throw new Error(`it runs as user ${user}`);
@@ -174,6 +201,7 @@ export class Handover {
       const offer: Offer = {
         version: VERSION,
         pid: process.pid,
+        activated,
         addresses: addresses.map(offeredAddress),
         metrics: metrics && offeredAddress(metrics),
       };
@@ -192,9 +220,7 @@ export class Handover {
       this.taken();
       // It stays open until we have ended: that is how the other one knows.
       socket.write("yours\n");
-      socket.unref();
     });
-    socket.unref();
   }
 }
 

@@ -8,6 +8,8 @@
  */
 import { spawn } from "node:child_process";
 import type { LoadedConfig } from "../../config/load.ts";
+import { readIpPort } from "../../config/scalars.ts";
+import type { Endpoint } from "../../events/events.ts";
 import { type Plugins, startPlugins } from "../../hooks/plugins.ts";
 import { native } from "../../net/native.ts";
 import { serveTelemetry, type TelemetryServer } from "../../telemetry/http.ts";
@@ -41,6 +43,15 @@ export interface PrimaryOptions {
 const BUSY_MS = 1500;
 const BUSY_PAUSE_MS = 100;
 
+/** Set for the process that a restart starts: addresses that we have from the service manager. */
+const TOLD = "WARP_LISTEN_ADDRESSES";
+
+function toldAddresses(): Endpoint[] {
+  const text = process.env[TOLD] ?? "";
+  delete process.env[TOLD];
+  return text.split(" ").filter(Boolean).map(readIpPort);
+}
+
 export class Primary {
   private loaded: LoadedConfig;
   private readonly options: PrimaryOptions;
@@ -52,7 +63,7 @@ export class Primary {
   private metricsServer: TelemetryServer | undefined;
   private activated = false;
   private plugins: Plugins | undefined;
-  private crew!: Crew;
+  private crew: Crew | undefined;
   private handover: Handover | undefined;
   private listening = false;
   private ending: Promise<void> | undefined;
@@ -122,7 +133,7 @@ export class Primary {
   private async getSockets(): Promise<OpenAddress[]> {
     const activated = activatedAddresses(process.env, process.pid);
     this.activated = activated.length > 0;
-    this.useActivated(activated);
+    this.useAddresses(activated.length > 0 ? activated.map(({ address }) => address) : toldAddresses());
     const { config } = this.loaded;
     const askedAt = performance.now();
     for (;;) {
@@ -141,9 +152,9 @@ export class Primary {
     }
   }
 
-  private useActivated(activated: readonly OpenAddress[]): void {
+  /** Those of the service manager; where the configuration names some, they are what counts. */
+  private useAddresses(given: readonly Endpoint[]): void {
     const { config } = this.loaded;
-    const given = activated.map(({ address }) => address);
     if (given.length === 0) return;
     if (config.listenIsDefault) {
       this.loaded = { ...this.loaded, config: { ...config, listen: given } };
@@ -169,6 +180,7 @@ export class Primary {
       if (predecessor === undefined) continue;
       for (const one of predecessor.addresses) has.add(endpointText(one.address));
       this.predecessors.push(predecessor);
+      this.activated ||= predecessor.activated;
       const { pid } = predecessor;
       this.log("info", "taking_over", `taking over from process ${pid}, which listens on ${text}`, { pid });
     }
@@ -233,14 +245,16 @@ export class Primary {
   private async metricsText(): Promise<string> {
     const { metrics } = this.options.observation;
     const own = metrics === undefined ? [] : [await metrics.export()];
-    return mergedMetrics([...own, ...(await this.crew.exportMetrics())]);
+    // A scrape may come before there is anybody who accepts.
+    const theirs = this.crew === undefined ? [] : await this.crew.exportMetrics();
+    return mergedMetrics([...own, ...theirs]);
   }
 
   private notReady(): readonly string[] {
     if (!this.listening) return ["starting"];
     if (this.successor !== undefined) return ["another process has taken over"];
     if (this.ending !== undefined) return ["stopping"];
-    return this.crew.notReady();
+    return this.crew?.notReady() ?? [];
   }
 
   /** Takes the place of whoever was there before, and only then says so. */
@@ -249,16 +263,17 @@ export class Primary {
     await Promise.all(this.predecessors.map((predecessor) => predecessor.taken()));
     for (const predecessor of this.predecessors) {
       void predecessor.ended().then(() => {
-        if (this.ending === undefined) this.crew.predecessorEnded();
+        if (this.ending === undefined) this.crew?.predecessorEnded();
       });
     }
     if (this.sockets !== undefined) {
-      const offered = { addresses: this.sockets, metrics: this.metricsSocket };
+      const { sockets: addresses, metricsSocket: metrics, activated } = this;
+      const offered = { addresses, metrics, activated };
       this.handover = new Handover(offered, this.log, () => this.superseded());
       await this.handover.open();
     }
     this.listening = true;
-    const { addresses } = this.crew;
+    const addresses = this.crew?.addresses ?? [];
     const unique = [...new Set(addresses.map(endpointText))];
     for (const address of unique) {
       const text = `warp listens to ${address}`;
@@ -300,7 +315,7 @@ export class Primary {
     if (this.ending !== undefined) {
       if (this.successor !== undefined) return;
       this.log("warn", "stopped", `${signal} again: ends at once, what is unfinished is lost`);
-      this.crew.abort();
+      this.crew?.abort();
       this.options.observation.flushSync();
       process.exit(1);
     }
@@ -319,14 +334,14 @@ export class Primary {
     this.manager.superseded();
     this.successor = 0;
     if (this.ending === undefined) this.ending = this.end(false);
-    else void this.crew.drain(false);
+    else void this.crew?.drain(false);
     this.closeSockets();
     void this.metricsServer?.close();
   }
 
   private async end(accept: boolean): Promise<void> {
     if (!accept) this.closeSockets();
-    await this.crew.drain(accept);
+    await this.crew?.drain(accept);
     await this.plugins?.stop();
     this.handover?.close();
     this.closeSockets();
@@ -360,7 +375,7 @@ export class Primary {
       const given = this.activated ? { ...next.config, listen: before.listen } : next.config;
       const { config, later } = afterReload(before, given);
       const loaded = { ...next, config };
-      await this.crew.reload(loaded);
+      await this.crew?.reload(loaded);
       this.loaded = loaded;
       this.options.observation.log.setLevel(config.log.level);
       for (const name of later) {
@@ -385,9 +400,12 @@ export class Primary {
       return;
     }
     const [, ...rest] = process.argv;
+    const addresses = this.loaded.config.listen.map(endpointText).join(" ");
     const child = spawn(process.execPath, [...process.execArgv, ...rest], {
       stdio: "inherit",
       detached: true,
+      // Addresses of the service manager are nowhere else to be found.
+      env: { ...process.env, ...(this.activated ? { [TOLD]: addresses } : {}) },
     });
     child.unref();
     this.log("info", "restarting", `started process ${child.pid ?? "?"}, which takes over`);

@@ -33,6 +33,8 @@ interface Worker {
   /** Indexes of its own sockets. */
   readonly sockets: readonly number[];
   child: ChildProcess | undefined;
+  /** What it was started with, or given since. */
+  loaded: LoadedConfig | undefined;
   state: "starting" | "ready" | "down";
   startedAt: number;
   pauseMs: number;
@@ -70,6 +72,7 @@ export class Workers implements Crew {
       number,
       sockets: socketsOf(addresses, number, config.workers).map((fd) => this.fds.indexOf(fd)),
       child: undefined,
+      loaded: undefined,
       state: "down",
       startedAt: 0,
       pauseMs: FIRST_PAUSE_MS,
@@ -157,6 +160,7 @@ export class Workers implements Crew {
       serialization: "advanced",
     });
     worker.child = child;
+    worker.loaded = this.loaded;
     worker.state = "starting";
     worker.startedAt = performance.now();
     return new Promise((resolve, reject) => {
@@ -207,6 +211,8 @@ export class Workers implements Crew {
 
   private isReady(worker: Worker): void {
     worker.state = "ready";
+    // The file was read again while it started.
+    if (worker.loaded !== this.loaded) void this.reloadAll([worker], this.loaded);
     for (const socket of worker.sockets) {
       const sibling = this.lentTo.get(socket);
       if (sibling !== undefined) this.send(sibling, { kind: "return", sockets: [socket] });
@@ -299,6 +305,7 @@ export class Workers implements Crew {
       workers.map(async (worker) => {
         const answer = await this.ask(worker, (id) => ({ kind: "reload", id, loaded }), RELOAD_MS);
         const problem = answer?.kind === "reloaded" ? answer.problem : "no answer in time";
+        if (problem === undefined) worker.loaded = loaded;
         // One that died meanwhile begins anew with the new file.
         if (problem !== undefined && worker.state === "ready") problems.set(worker, problem);
       }),

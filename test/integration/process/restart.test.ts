@@ -145,6 +145,26 @@ describe("restart", { skip, timeout: 120_000 }, () => {
     assert.equal(await before.closed, 0);
   });
 
+  it("hands over to one at a time: of two that start together, the second takes over from the first", async (test) => {
+    const destination = await Destination.listen();
+    test.after(() => destination.close());
+    const { port, flags } = await flagsFor(destination);
+    const before = await Warp.start(flags);
+    test.after(() => before.stop("SIGKILL"));
+    const crowd = new Crowd(port, 2);
+    test.after(() => crowd.abandon());
+    const both = [Warp.launch(flags), Warp.launch(flags)];
+    test.after(() => Promise.all(both.map((warp) => warp.stop("SIGKILL"))));
+    await Promise.all(both.map((warp) => warp.line(/^warp listens to /)));
+    assert.equal(await before.closed, 0);
+    const first = await Promise.race(both.map((warp) => warp.closed.then(() => warp)));
+    assert.equal(await first.closed, 0);
+    await crowd.stop();
+    assert.deepEqual([...crowd.troubles], []);
+    const last = both.find((warp) => warp !== first);
+    assert.equal(await last?.stop(), 0);
+  });
+
   it("hands its sockets to nobody but its own user and root", { skip: stranger }, async (test) => {
     const destination = await Destination.listen();
     test.after(() => destination.close());

@@ -127,11 +127,32 @@ describe("socket activation", { skip, timeout: 60_000 }, () => {
       test.after(() => second.stop("SIGKILL"));
       assert.equal((await waiting.reply()).code, 220);
       waiting.close();
-      assert.equal(await second.stop(), 0);
-      assert.deepEqual(destination.subjects, ["one"]);
+      // A restart from within has the socket from the one before it, and leaves it to the service manager in the end.
+      second.signal("SIGUSR2");
+      const pid = Number(/process (\d+)/.exec(String((await second.record("restarting")).msg))?.[1]);
+      test.after(() => endProcess(pid));
+      await second.record("superseded");
+      await second.line(
+        /"code":"listening"/,
+        second.lines.findIndex((line) => line.includes("superseded")),
+      );
+      await sendOne(port, "two");
+      process.kill(pid, "SIGTERM");
+      assert.equal(await second.closed, 0);
+      const late = await Client.connect(port);
+      late.close();
+      assert.deepEqual(destination.subjects, ["one", "two"]);
     });
   }
 });
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it has ended
+  }
+}
 
 describe("a start that cannot succeed says why in one plain line, with status 1", { timeout: 60_000 }, () => {
   async function failure(flags: readonly string[], under: readonly string[] = []): Promise<string> {
