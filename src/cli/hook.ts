@@ -80,14 +80,20 @@ export async function hookCommand(argv: readonly string[], settingsOf: SettingsO
   return runCommand(spec, argv, async (options) => {
     const kinds = kindsOf(options);
     const isSupervised = options.flag("supervised") && process.send !== undefined;
+    const signals = listenToSignals(isSupervised);
     const context: SinkContext = { env: process.env, now: Date.now, log };
     try {
       const settings = isSupervised ? settingsFromProxy() : settingsFrom(options, settingsOf);
-      if (options.flag("init")) return await init(kinds, settings, context);
-      const server = await start(kinds, settings, options, context);
+      // What takes long (columns for years of rows) can be interrupted; the next start goes on with it.
+      const interrupted = signals.stop.then(() => undefined);
+      if (options.flag("init"))
+        return (await Promise.race([init(kinds, settings, context), interrupted])) ?? 1;
+      const server = await Promise.race([start(kinds, settings, options, context), interrupted]);
+      if (server === undefined) return 0;
+      signals.reopen = () => server.reopen();
       if (isSupervised) process.send!({ ready: server.address });
       else process.stdout.write(`warp hook ${kinds.join(",")} listens to ${server.address}\n`);
-      await untilStopped(server, isSupervised);
+      await signals.stop;
       await server.close(graceMs);
       if (isSupervised && !process.connected) await removeFolder(server.address);
       return 0;
@@ -193,24 +199,33 @@ function settingsFromProxy(): Sections {
   return JSON.parse(text) as Sections;
 }
 
-/** Resolves when it is time to stop. */
-function untilStopped(server: RunningServer, isSupervised: boolean): Promise<void> {
-  return new Promise((resolve) => {
-    process.on("SIGHUP", () => {
-      server.reopen().catch((error: Error) => log(`opening files anew failed: ${error.message}`));
-    });
-    const parent = process.ppid;
-    const asked = () => {
-      if (!isSupervised || process.ppid !== parent) resolve();
-    };
-    process.on("SIGTERM", asked);
-    process.on("SIGINT", asked);
-    if (!isSupervised) return;
+interface Signals {
+  /** Resolves when it is time to stop. */
+  readonly stop: Promise<void>;
+  /** What SIGHUP does; before there is a server, nothing. */
+  reopen: (() => Promise<void>) | undefined;
+}
+
+/** Listens from the very start: a signal without a listener would end the process. */
+function listenToSignals(isSupervised: boolean): Signals {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const signals: Signals = { stop: promise, reopen: undefined };
+  process.on("SIGHUP", () => {
+    signals.reopen?.().catch((error: Error) => log(`opening files anew failed: ${error.message}`));
+  });
+  const parent = process.ppid;
+  const asked = () => {
+    if (!isSupervised || process.ppid !== parent) resolve();
+  };
+  process.on("SIGTERM", asked);
+  process.on("SIGINT", asked);
+  if (isSupervised) {
     process.on("disconnect", resolve);
     process.on("message", (message) => {
       if (message === "stop") resolve();
     });
-  });
+  }
+  return signals;
 }
 
 /** The proxy was killed and can't remove the folder that it made for our socket. Only an empty one goes. */

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const program = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
+export const program = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 
 export interface HookProcess {
   readonly address: string;

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
@@ -9,7 +11,7 @@ import { registerKind } from "../../../src/hookservers/registry.ts";
 import { serveKinds } from "../../../src/hookservers/server.ts";
 import { type Batch, type Sink, SinkError } from "../../../src/hookservers/sink.ts";
 import { makeSource, sessions } from "./events.ts";
-import { startHook } from "./hook-process.ts";
+import { program, startHook } from "./hook-process.ts";
 import { sendAll } from "./observer.ts";
 
 async function folder(t: TestContext): Promise<string> {
@@ -86,6 +88,20 @@ test("stops in bounded time while the database answers nothing, and has acknowle
   await new Promise((resolve) => silent.once("listening", resolve));
   const { port } = silent.address() as AddressInfo;
   const path = await folder(t);
+  const slow = `u:p@tcp(127.0.0.1:${port})/warp?timeout=1h`;
+  const starting = spawn(process.execPath, [
+    program,
+    "hook",
+    "mysql",
+    "--listen",
+    `unix:${path}/s`,
+    "--mysql-dsn",
+    slow,
+  ]);
+  t.after(() => starting.kill("SIGKILL"));
+  while (sockets.size === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  starting.kill("SIGTERM");
+  assert.deepEqual(await once(starting, "exit"), [0, null]);
   const dsn = `u:p@tcp(127.0.0.1:${port})/warp?timeout=500ms`;
   const server = await startHook("mysql", `unix:${path}/s`, ["--mysql-dsn", dsn]);
   t.after(() => server.end("SIGKILL"));
@@ -99,7 +115,7 @@ test("stops in bounded time while the database answers nothing, and has acknowle
       acked = sequence;
     },
   });
-  while (sockets.size < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (sockets.size < 4) await new Promise((resolve) => setTimeout(resolve, 20));
   const began = performance.now();
   const ended = server.end("SIGTERM");
   away.abort();
