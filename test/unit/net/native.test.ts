@@ -198,4 +198,92 @@ describe("native addon", { skip: linux ? false : "the addon is built on Linux on
   it("closeFd says EBADF for a descriptor that is not open", () => {
     assert.throws(() => native.closeFd(0x7fff), failsWith("EBADF", "close"));
   });
+
+  describe("between processes", () => {
+    it("passes a listening socket on, which is the same one with the same queue", async () => {
+      const name = `warp-test-${process.pid}`;
+      const listener = native.createListener({ ip: "127.0.0.1", port: 0 });
+      const { port } = native.listeningAddress(listener);
+      const giver = net.createServer((socket) => {
+        const fd = (socket as unknown as { _handle: { fd: number } })._handle.fd;
+        assert.equal(native.peerUser(fd), process.geteuid?.());
+        native.sendParcel(fd, "here", [listener]);
+        socket.end();
+      });
+      giver.listen({ path: `\0${name}` });
+      await once(giver, "listening");
+      // Before anybody accepts: it waits in the queue.
+      const waiting = net.connect(port, "127.0.0.1");
+      await once(waiting, "connect");
+      const fd = native.connectLocal(name, 1000);
+      // The giver is in this process: it answers in the next turn.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const { text, fds } = native.receiveParcel(fd);
+      assert.equal(text, "here");
+      native.closeFd(fd);
+      native.closeFd(listener);
+      giver.close();
+      const { server } = await listening({ fd: fds[0] as number });
+      assert.match(await readAll(waiting), /^127\.0\.0\.1 \d+$/);
+      server.close();
+    });
+
+    it("says that nobody listens, and that a peer without a parcel is gone", async () => {
+      assert.throws(
+        () => native.connectLocal(`nobody-${process.pid}`, 100),
+        failsWith("ECONNREFUSED", "connect"),
+      );
+      const name = `warp-gone-${process.pid}`;
+      const server = net.createServer((socket) => socket.end()).listen({ path: `\0${name}` });
+      await once(server, "listening");
+      const fd = native.connectLocal(name, 1000);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.deepEqual(native.receiveParcel(fd), { text: "", fds: [] });
+      native.closeFd(fd);
+      server.close();
+    });
+
+    it("waits for a parcel no longer than it was told", async () => {
+      const name = `warp-silent-${process.pid}`;
+      const server = net.createServer(() => {}).listen({ path: `\0${name}` });
+      await once(server, "listening");
+      const fd = native.connectLocal(name, 50);
+      assert.throws(() => native.receiveParcel(fd), failsWith("EAGAIN", "recvmsg"));
+      native.closeFd(fd);
+      server.close();
+    });
+
+    it("duplicates a descriptor: the socket lives until both are closed", async () => {
+      const fd = native.createListener({ ip: "127.0.0.1", port: 0 });
+      const { port } = native.listeningAddress(fd);
+      const copy = native.duplicateFd(fd);
+      native.closeFd(fd);
+      assert.deepEqual(native.listeningAddress(copy), { ip: "127.0.0.1", port });
+      native.closeFd(copy);
+      assert.throws(() => native.listeningAddress(copy), failsWith("EBADF", "getsockopt SO_ACCEPTCONN"));
+    });
+
+    it("says of a socket that does not listen that it doesn't", () => {
+      const fd = native.createSocket(4, { bind: { ip: "127.0.0.1" } });
+      assert.throws(() => native.listeningAddress(fd), failsWith("EINVAL", "getsockname"));
+      native.closeFd(fd);
+    });
+
+    it("shares memory: what one mapping writes, another reads", () => {
+      const fd = native.createSharedMemory(4096);
+      const [one, other] = [native.mapSharedMemory(fd), native.mapSharedMemory(fd)];
+      assert.equal(one.byteLength, 4096);
+      Atomics.add(new Int32Array(one), 7, 5);
+      assert.equal(Atomics.load(new Int32Array(other), 7), 5);
+      native.closeFd(fd);
+    });
+
+    it("says that no service manager listens", () => {
+      assert.throws(
+        () => native.sendDatagram(`@nobody-${process.pid}`, "READY=1"),
+        failsWith("ECONNREFUSED", "sendto"),
+      );
+      assert.throws(() => native.sendDatagram("/nowhere/notify", "READY=1"), failsWith("ENOENT", "sendto"));
+    });
+  });
 });
