@@ -75,12 +75,12 @@ export class NodeTransport implements Transport {
   /** A handshake is on: its own listeners say how it ends. */
   private handshaking = false;
 
-  /** A connected socket with `allowHalfOpen`. */
-  constructor(socket: Socket) {
+  /** A connected socket with `allowHalfOpen`. `remote`: where it is known already, since asking is a system call. */
+  constructor(socket: Socket, remote?: Endpoint) {
     this.raw = socket;
     this.socket = socket;
     this.local = { ip: plainIp(socket.localAddress ?? ""), port: socket.localPort ?? 0 };
-    this.remote = { ip: plainIp(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
+    this.remote = remote ?? { ip: plainIp(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
     this.listen(socket);
   }
 
@@ -179,7 +179,10 @@ export class NodeTransport implements Transport {
         this.gone = true;
         raw.destroy();
         secure.destroy();
-        reject(error ?? this.cause ?? new Error("connection closed during the TLS handshake"));
+        const cause = error ?? this.cause ?? new Error("connection closed during the TLS handshake");
+        reject(cause);
+        // Whoever waits for the handshake is told first.
+        setImmediate(() => this.handler.closed(cause));
       };
       const closed = (): void => fail();
       secure.on("error", fail);
