@@ -62,9 +62,12 @@ export class StageLatencies {
 
   /** The stages that are slow now, each with its numbers in ms. */
   slowStages(): readonly { readonly stage: Stage; readonly ms: number; readonly baselineMs: number }[] {
-    return [...this.#series]
-      .filter(([, { slow }]) => slow)
-      .map(([stage, { fast, baseline }]) => ({ stage, ms: Math.exp(fast), baselineMs: Math.exp(baseline) }));
+    const slow = [...this.#series].filter(([, series]) => series.slow);
+    return slow.map(([stage, { fast, baseline }]) => ({
+      stage,
+      ms: Math.exp(fast),
+      baselineMs: Math.exp(baseline),
+    }));
   }
 
   /** Baselines in ms, for those who share them. */

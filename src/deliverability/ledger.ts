@@ -12,7 +12,8 @@ export interface IpLedger {
     ip: string,
     provider: string,
     answers: IpAnswers,
-    baselines: Readonly<Partial<Record<Stage, number>>>,
+    /** Asked for where they are shared. */
+    baselines: () => Readonly<Partial<Record<Stage, number>>>,
   ): void;
   shareState(change: IpStateChange): void;
   countMessages(ip: string, provider: string, day: string, messages: number): void;
@@ -26,7 +27,14 @@ export interface IpLedger {
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void;
 }
 
-/** UTC day of a time, as in the keys: "20260301". */
+const DAY_MS = 86_400_000;
+let lastDay = { number: -1, text: "" };
+
+/** UTC day of a time, as in the keys: "20260301". Asked for with every message, so the last answer is kept. */
 export function dayOf(now: number): string {
-  return new Date(now).toISOString().slice(0, 10).replaceAll("-", "");
+  const number = Math.floor(now / DAY_MS);
+  if (lastDay.number !== number) {
+    lastDay = { number, text: new Date(now).toISOString().slice(0, 10).replaceAll("-", "") };
+  }
+  return lastDay.text;
 }

@@ -40,9 +40,10 @@ export function providerOf(
 
 /** "203.0.113.0/24", "2001:db8:1::/48": the group of an address about which nothing else is known. */
 export function networkOf(ip: string): string {
+  if (/^[\d.]{7,15}$/.test(ip)) return `${ip.slice(0, ip.lastIndexOf("."))}.0/24`;
   const octets = ipOctets(ip);
   if (octets === undefined) return ip;
-  if (octets.length === 4) return `${octets[0]}.${octets[1]}.${octets[2]}.0/24`;
+  if (octets.length === 4) return `${octets[0]}.${octets[1]}.${octets[2]}.0/24`; // v4-mapped
   const group = (at: number) => ((octets[at]! << 8) | octets[at + 1]!).toString(16);
   const groups = [group(0), group(2), group(4)].join(":").replace(/(?::0)+$/, "");
   return `${groups}::/48`;

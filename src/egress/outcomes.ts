@@ -76,7 +76,7 @@ export class OutcomeSink implements EventSink {
     }
     throttle.timed(ip, provider, latencies(event), at);
     if (answers.ok + answers.throttled + answers.blocked > 0) {
-      ledger.countAnswers(ip, provider, answers, throttle.baselines(ip, provider));
+      ledger.countAnswers(ip, provider, answers, () => throttle.baselines(ip, provider));
     }
     if (event.finalReply?.origin === "upstream") ledger.countMessages(ip, provider, dayOf(at), 1);
   }
@@ -94,7 +94,7 @@ export class OutcomeSink implements EventSink {
     if (evidence === undefined) return;
     throttle.answered(ip, provider, evidence, now());
     const none = { ok: 0, throttled: 0, blocked: 0 };
-    ledger.countAnswers(ip, provider, { ...none, [evidence]: 1 }, {});
+    ledger.countAnswers(ip, provider, { ...none, [evidence]: 1 }, () => ({}));
   }
 
   #pair({ route, provider, destination, greeting }: SessionFacts): { ip: string; provider: string } {

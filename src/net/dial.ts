@@ -30,11 +30,28 @@ export class DialError extends Error {
   }
 }
 
+/** Lets whoever waits for a connection give it up. (An AbortSignal costs more than all else of a dial.) */
+export class GivingUp {
+  private run: (() => void) | undefined;
+  private givenUp = false;
+
+  giveUp(): void {
+    this.givenUp = true;
+    this.run?.();
+  }
+
+  /** Runs once it is given up, now where it was already; undefined: nothing any more. */
+  onGivenUp(run: (() => void) | undefined): void {
+    this.run = run;
+    if (this.givenUp) run?.();
+  }
+}
+
 export interface DialOptions {
   /** Undefined: the system chooses. */
   readonly sourceIp: string | undefined;
   readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
+  readonly givingUp: GivingUp;
   /** Told both ends as soon as the kernel has chosen the local one, before the peer can see the connection. */
   readonly bound: ((local: Endpoint, remote: Endpoint) => void) | undefined;
 }
@@ -98,10 +115,10 @@ export class NodeDialer implements Dialer {
       }
       const settle = (error: DialError | undefined): void => {
         clearTimeout(timer);
-        options.signal?.removeEventListener("abort", abort);
+        options.givingUp.onGivenUp(undefined);
         socket.removeListener("error", failed);
         socket.removeListener("connect", connected);
-        if (error === undefined) return resolve(new NodeTransport(socket));
+        if (error === undefined) return resolve(new NodeTransport(socket, destination));
         socket.on("error", () => {}); // it has been told; a second error of the same socket has no listener else
         socket.destroy();
         reject(error);
@@ -116,11 +133,9 @@ export class NodeDialer implements Dialer {
       );
       socket.once("connect", connected);
       socket.once("error", failed);
-      options.signal?.addEventListener("abort", abort);
-      if (options.signal?.aborted) abort();
       // node:net calls connect(2) in the next tick; this runs behind it, and still before any event of the loop.
-      else if (options.bound !== undefined)
-        process.nextTick(() => tellBound(socket, destination, options.bound));
+      if (options.bound !== undefined) process.nextTick(() => tellBound(socket, destination, options.bound));
+      options.givingUp.onGivenUp(abort);
     });
   }
 

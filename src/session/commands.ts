@@ -267,7 +267,7 @@ export class Commands {
       sizeLimit: session.env.settings.limits.messageOctets,
       starttls: session.env.tls.downstream() !== undefined && !session.client.encrypted,
     });
-    session.shown = parseCapabilities(wire);
+    session.shown = wire === reply.wire ? leg.capabilities : parseCapabilities(wire);
     if (wire === reply.wire && introduction.direct) return session.pass(slot, reply);
     if (introduction.direct) session.recorder.line("|<", reply.wire, { leg: leg.number, tls: leg.encrypted });
     session.passChanged(slot, wire);

@@ -4,7 +4,7 @@
  */
 import type { Direction } from "../events/events.ts";
 import { DotUnstuffer } from "../smtp/content.ts";
-import { fieldValue, HeaderCollector } from "../smtp/header-section.ts";
+import { HeaderCollector, messageIdOf } from "../smtp/header-section.ts";
 import { join } from "../smtp/octets.ts";
 import type { Recorder } from "./recorder.ts";
 import type { Transaction } from "./transaction.ts";
@@ -61,7 +61,7 @@ export class HeaderScribe {
     const section = options.stuffed
       ? join(new DotUnstuffer().read(collector.section()))
       : collector.section();
-    tx.messageId = Buffer.from(fieldValue(section, "message-id") ?? "", "latin1").subarray(0, 998);
+    tx.messageId = Buffer.from(messageIdOf(section) ?? "", "latin1").subarray(0, 998);
     this.recorder.line(options.direction, options.bodies ? this.body() : section, {
       transactionId: tx.id,
       leg: options.leg,

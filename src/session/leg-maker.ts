@@ -10,7 +10,7 @@ import { judgeTls, type TlsRequirement } from "../egress/tls-policy.ts";
 import { endpointText } from "../events/endpoint.ts";
 import type { Direction, Endpoint, TlsFacts } from "../events/events.ts";
 import type { LegReason, LegResult } from "../events/telemetry.ts";
-import { DialError, type DialErrorKind } from "../net/dial.ts";
+import { DialError, type DialErrorKind, type GivingUp } from "../net/dial.ts";
 import type { PeerFacts, Transport } from "../net/transport.ts";
 import { parseCapabilities } from "../smtp/capabilities.ts";
 import type { Reply } from "../smtp/reply.ts";
@@ -78,7 +78,7 @@ export class LegMaker {
   }
 
   /** Connects from the first usable candidate. Rejects with DialFailed. */
-  async dial(decision: Decision, reason: LegReason, signal: AbortSignal): Promise<Leg> {
+  async dial(decision: Decision, reason: LegReason, givingUp: GivingUp): Promise<Leg> {
     const { env, destination, recorder } = this.context;
     recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
     const deadline = env.clock.now() + env.settings.timeouts.dialMs;
@@ -87,7 +87,7 @@ export class LegMaker {
       const left = deadline - env.clock.now();
       if (left <= 0) break;
       try {
-        return await this.dialFrom(candidate, decision, reason, left, signal);
+        return await this.dialFrom(candidate, decision, reason, left, givingUp);
       } catch (error) {
         if (!(error instanceof DialError)) throw error;
         last = this.dialFailed(error, candidate, reason);
@@ -108,7 +108,7 @@ export class LegMaker {
     decision: Decision,
     reason: LegReason,
     timeoutMs: number,
-    signal: AbortSignal,
+    givingUp: GivingUp,
   ): Promise<Leg> {
     const { env, destination, stages } = this.context;
     const started = env.clock.now();
@@ -118,7 +118,7 @@ export class LegMaker {
       transport = await env.dialer.dial(destination, {
         sourceIp: candidate.ip,
         timeoutMs,
-        signal,
+        givingUp,
         bound: (local, remote) => {
           key = legKey(local, remote);
           env.ownLegs.add(key);

@@ -5,7 +5,7 @@
 
 import { endpointText } from "../events/endpoint.ts";
 import type { Endpoint } from "../events/events.ts";
-import { DialError } from "../net/dial.ts";
+import { DialError, GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import { legKey } from "./admission.ts";
 import { Deadline } from "./clock.ts";
@@ -23,7 +23,7 @@ export class OpaqueSession {
   private readonly recorder: Recorder;
   private readonly deadline: Deadline;
   private readonly startedAt: number;
-  private readonly abortion = new AbortController();
+  private readonly givingUp = new GivingUp();
   private server: Transport | undefined;
   private legKey = "";
   private octetsIn = 0;
@@ -61,7 +61,7 @@ export class OpaqueSession {
       this.server = await env.dialer.dial(destination, {
         sourceIp,
         timeoutMs: env.settings.timeouts.dialMs,
-        signal: this.abortion.signal,
+        givingUp: this.givingUp,
         bound: (local, remote) => {
           this.legKey = legKey(local, remote);
           env.ownLegs.add(this.legKey);
@@ -125,7 +125,7 @@ export class OpaqueSession {
     if (this.closed) return;
     this.closed = true;
     this.closedBy ||= by;
-    this.abortion.abort();
+    this.givingUp.giveUp();
     this.deadline.stop();
     for (const transport of [this.client, this.server]) {
       if (transport === undefined) continue;

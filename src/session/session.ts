@@ -19,6 +19,7 @@ import type {
   TlsFacts,
 } from "../events/events.ts";
 import type { LegReason, SessionResult } from "../events/telemetry.ts";
+import { GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
@@ -81,8 +82,8 @@ export class Session implements SessionCore, LegOwner {
   private readonly replies: ReplyQueue;
   private readonly start: SessionStart;
   private readonly startedAt: number;
-  /** Only while a leg is dialled: making one and aborting it cost more than a command. */
-  private dialling: AbortController | undefined;
+  /** While a leg is dialled. */
+  private dialling: GivingUp | undefined;
   private readonly deadline: Deadline;
   private stage: Stage = "dialling";
   private holds = 1;
@@ -331,7 +332,7 @@ export class Session implements SessionCore, LegOwner {
   private clientLeft(cause: Error | undefined): void {
     if (this.clientClosed) return;
     this.clientClosed = true;
-    this.dialling?.abort();
+    this.dialling?.giveUp();
     if (this.stage === "closed") return;
     const by = this.stage === "closing" ? this.closedBy : "client";
     const reason = this.stage === "closing" ? this.closeReason : (cause?.message ?? "closed");
@@ -618,10 +619,10 @@ export class Session implements SessionCore, LegOwner {
 
   /** Dials a leg; given up where the client leaves meanwhile. Rejects with DialFailed. */
   async dial(decision: Decision, reason: LegReason): Promise<Leg> {
-    const dialling = new AbortController();
+    const dialling = new GivingUp();
     this.dialling = dialling;
     try {
-      return await this.maker.dial(decision, reason, dialling.signal);
+      return await this.maker.dial(decision, reason, dialling);
     } finally {
       this.dialling = undefined;
     }
@@ -696,7 +697,7 @@ export class Session implements SessionCore, LegOwner {
     this.stage = "closed";
     this.deadline.stop();
     this.lingering?.();
-    this.dialling?.abort();
+    this.dialling?.giveUp();
     const { leg, settingUp } = this;
     this.dropLeg();
     for (const open of [leg, settingUp]) if (open !== undefined && open.lost === undefined) open.close();

@@ -63,9 +63,10 @@ export class HeaderCollector {
   }
 }
 
-/** The value of the first field of that name, unfolded; undefined where there is none. `section`: CRLF lines. */
-export function fieldValue(section: Buffer, name: string): string | undefined {
-  const text = section.toString("latin1");
-  const match = new RegExp(`(?:^|\\r\\n)${name}[ \\t]*:((?:[^\\r\\n]|\\r\\n[ \\t])*)`, "i").exec(text);
+const MESSAGE_ID = /(?:^|\r\n)message-id[ \t]*:((?:[^\r\n]|\r\n[ \t])*)/i;
+
+/** The value of the (first) Message-ID field, unfolded; undefined where there is none. `section`: CRLF lines. */
+export function messageIdOf(section: Buffer): string | undefined {
+  const match = MESSAGE_ID.exec(section.toString("latin1"));
   return match === null ? undefined : (match[1] as string).replace(/\r\n/g, "").trim();
 }

@@ -19,6 +19,31 @@ const MAX_PARAMETERS = 64;
 
 /** Reads what follows the verb; `word` is FROM or TO. Undefined: that is no path. */
 export function parsePath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
+  return plainPath(argument, word) ?? anyPath(argument, word);
+}
+
+/** `FROM:<local@domain>` in nothing but ASCII letters, digits and the usual marks, which nearly every path is. */
+function plainPath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
+  const begin = word.length + 2;
+  const text = argument.toString("latin1");
+  if (text[begin - 1] !== "<" || text[begin - 2] !== ":") return undefined;
+  if (text.slice(0, word.length).toUpperCase() !== word) return undefined;
+  const end = text.indexOf(">", begin);
+  if (end < 0 || !PLAIN.test(text.slice(begin, end))) return undefined;
+  const rest =
+    text.length === end + 1 ? NO_PARAMETERS : parseParameters(argument.toString("utf8").slice(end + 1));
+  return {
+    address: text.slice(begin, end),
+    raw: argument.subarray(begin - 1),
+    parameters: rest,
+    spacing: false,
+  };
+}
+
+const PLAIN = /^[\w.!#$%&'*+/=?^`{|}~@-]*$/;
+const NO_PARAMETERS: ReadonlyMap<string, string> = new Map();
+
+function anyPath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
   const text = argument.toString("utf8");
   const head = word === "FROM" ? /^([ \t]*)FROM([ \t]*):([ \t]*)/i : /^([ \t]*)TO([ \t]*):([ \t]*)/i;
   const match = head.exec(text);

@@ -154,6 +154,7 @@ export function enhancedCode(wire: Buffer): string {
   // "250 2.1.0 Ok": digit dot 1–3 digits dot 1–3 digits behind the code; the last line is the one that counts.
   let from = wire.length - 2;
   while (from > 0 && wire[from - 1] !== LF) from--;
+  if (wire[from + 5] !== 0x2e) return ""; // most replies to commands have none
   const match = /^(\d)\d\d[ -](\1|[245])\.(\d{1,3})\.(\d{1,3})(?= |\r|$)/.exec(
     wire.toString("latin1", from, Math.min(wire.length, from + 20)),
   );

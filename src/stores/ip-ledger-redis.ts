@@ -72,14 +72,14 @@ export class RedisIpLedger implements IpLedger {
     ip: string,
     provider: string,
     answers: IpAnswers,
-    baselines: Readonly<Partial<Record<Stage, number>>>,
+    baselines: () => Readonly<Partial<Record<Stage, number>>>,
   ): void {
     const out = this.#out(ip, provider);
     if (out === undefined) return;
     out.ok += answers.ok;
     out.throttled += answers.throttled;
     out.blocked += answers.blocked;
-    out.baselines = baselines;
+    out.baselines = baselines();
   }
 
   shareState(change: IpStateChange): void {

@@ -407,7 +407,9 @@ describe("source IPs shared over Redis", needsRedis, () => {
     const [a, b] = ledgers as [(typeof ledgers)[0], (typeof ledgers)[0]];
     const day = "20260301";
     const ends = Date.now() + 60_000;
-    a.ledger.countAnswers("192.0.2.1", "google.com", { ok: 2, throttled: 3, blocked: 0 }, { mail: 12.5 });
+    a.ledger.countAnswers("192.0.2.1", "google.com", { ok: 2, throttled: 3, blocked: 0 }, () => ({
+      mail: 12.5,
+    }));
     a.ledger.countMessages("192.0.2.1", "google.com", day, 7);
     const change = { ip: "192.0.2.1", provider: "google.com", from: "normal", at: Date.now() } as const;
     a.ledger.shareState({ ...change, state: "throttled", until: ends, why: "3 in a row" });

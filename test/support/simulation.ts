@@ -239,6 +239,8 @@ export class Simulation {
   readonly ownReplies: number[] = [];
   readonly violations: string[] = [];
   closed = false;
+  /** Held messages that were finished and not released yet. */
+  heldNow = 0;
   /** TLS of legs to come. */
   legTls: SimulatedTransport["tls"] = GOOD_TLS;
   private readonly options: SimulationOptions;
@@ -373,7 +375,7 @@ export class Simulation {
     if (trouble === "silent") {
       return new Promise((_resolve, reject) => {
         this.clock.after(options.timeoutMs, () => reject(new DialError("timeout", "no answer")));
-        options.signal?.addEventListener("abort", () => reject(new DialError("aborted", "aborted")));
+        options.givingUp.onGivenUp(() => reject(new DialError("aborted", "aborted")));
       });
     }
     const leg = new SimulatedTransport(
@@ -421,19 +423,26 @@ export class Simulation {
         pieces.push(Buffer.from(chunk));
         return true;
       },
-      finish: async () => heldMessage(Buffer.concat(pieces)),
+      finish: async () => {
+        this.heldNow++;
+        return heldMessage(Buffer.concat(pieces), () => this.heldNow--);
+      },
       abort() {},
     };
   }
 }
 
-export function heldMessage(octets: Buffer): HeldMessage {
+export function heldMessage(octets: Buffer, released: () => void = () => {}): HeldMessage {
+  let isHeld = true;
   return {
     octets: octets.length,
     async *chunks() {
       for (let at = 0; at < octets.length; at += 65536) yield octets.subarray(at, at + 65536);
     },
-    release() {},
+    release() {
+      if (isHeld) released();
+      isHeld = false;
+    },
   };
 }
 

@@ -281,7 +281,7 @@ export class Primary {
       this.log("info", "listening", text);
     }
     if (process.stdout.isTTY && addresses.length > 0) {
-      process.stdout.write(`${welcome(config, addresses)}\n`);
+      process.stdout.write(`${welcome(config, addresses, process.argv.slice(2))}\n`);
     }
     this.manager.ready(`listens to ${unique.join(", ")}`);
   }

@@ -3,8 +3,12 @@ import type { Config } from "../../config/schema.ts";
 import type { Endpoint } from "../../events/events.ts";
 import { endpointText } from "./sockets.ts";
 
-/** Some lines, without line end at the last. */
-export function welcome({ capture, workers }: Config, addresses: readonly Endpoint[]): string {
+/** Some lines, without line end at the last. `argv`: the proxy's own options. */
+export function welcome(
+  { capture, workers }: Config,
+  addresses: readonly Endpoint[],
+  argv: readonly string[],
+): string {
   const [first] = addresses;
   const where = addresses.map(endpointText).join(" and ");
   const lines = [
@@ -23,14 +27,26 @@ export function welcome({ capture, workers }: Config, addresses: readonly Endpoi
     lines.push(
       "  Nothing reaches it yet unless the kernel hands connections over. As root, in another terminal:",
     );
-    lines.push("    npx warp rules            shows the rules");
-    lines.push("    npx warp rules --apply    sends this host's outgoing port 25 through warp");
+    const same = optionsOfRules(argv);
+    lines.push(`    npx warp rules${same}            shows the rules`);
+    lines.push(`    npx warp rules --apply${same}    sends this host's outgoing port 25 through warp`);
     lines.push("    npx warp rules --remove   ends it");
     lines.push("  To try it at once, without root and without touching the network:");
     lines.push("    npm run demo");
   }
   lines.push("  Ctrl-C stops it; --verbose shows each line of each dialogue; --help lists the options.", "");
   return lines.join("\n");
+}
+
+/** What `warp rules` has to be told as well, with a blank before it. */
+function optionsOfRules(argv: readonly string[]): string {
+  const kept: string[] = [];
+  for (const [index, word] of argv.entries()) {
+    const [, name, value] = /^--?(config|ip|port|mode|client)(=.*)?$/.exec(word) ?? [];
+    if (name === undefined) continue;
+    kept.push(`--${name}${value ?? ` ${argv[index + 1] ?? ""}`}`);
+  }
+  return kept.map((option) => ` ${option}`).join("");
 }
 
 const MODES = {
