@@ -132,10 +132,7 @@ describe("socket activation", { skip, timeout: 60_000 }, () => {
       const pid = Number(/process (\d+)/.exec(String((await second.record("restarting")).msg))?.[1]);
       test.after(() => endProcess(pid));
       await second.record("superseded");
-      await second.line(
-        /"code":"listening"/,
-        second.lines.findIndex((line) => line.includes("superseded")),
-      );
+      await second.listensAgain();
       await sendOne(port, "two");
       process.kill(pid, "SIGTERM");
       assert.equal(await second.closed, 0);

@@ -115,8 +115,20 @@ export class Warp {
 
   /** Asks it to end; gives its exit status. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
-    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal);
-    return this.closed;
+    if (this.child.exitCode !== null || this.child.signalCode !== null)
+      return signal === "SIGKILL" ? -1 : this.closed;
+    const exited = once(this.child, "exit");
+    this.child.kill(signal);
+    if (signal !== "SIGKILL") return this.closed;
+    // Whoever it started may hold its output open.
+    await exited;
+    return -1;
+  }
+
+  /** Waits until a process that this one started says that it listens; their output is one. */
+  async listensAgain(): Promise<void> {
+    const first = this.lines.findIndex((line) => line.includes('"code":"listening"'));
+    await this.line(/"code":"listening"/, first + 1);
   }
 }
 
