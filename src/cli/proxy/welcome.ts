@@ -28,9 +28,13 @@ export function welcome(
       "  Nothing reaches it yet unless the kernel hands connections over. As root, in another terminal:",
     );
     const same = optionsOfRules(argv);
-    lines.push(`    npx warp rules${same}            shows the rules`);
-    lines.push(`    npx warp rules --apply${same}    sends this host's outgoing port 25 through warp`);
-    lines.push("    npx warp rules --remove   ends it");
+    const commands = [
+      [`npx warp rules${same}`, "shows the rules"],
+      [`npx warp rules --apply${same}`, "sends this host's outgoing port 25 through warp"],
+      ["npx warp rules --remove", "ends it"],
+    ];
+    const width = Math.max(...commands.map(([command = ""]) => command.length)) + 3;
+    for (const [command = "", does] of commands) lines.push(`    ${command.padEnd(width)}${does}`);
     lines.push("  To try it at once, without root and without touching the network:");
     lines.push("    npm run demo");
   }
