@@ -49,6 +49,8 @@ export class ChunkedBody implements MessageBody {
   /** A chunk was refused: the message is lost, and every further BDAT is out of order. */
   private failed = false;
   private lastSent = false;
+  /** warp refuses this chunk, which resets the leg: only once the chunks before it were answered. */
+  private refusing: Chunk | undefined;
 
   constructor(core: SessionCore, tx: Transaction, leg: Leg) {
     this.core = core;
@@ -61,6 +63,11 @@ export class ChunkedBody implements MessageBody {
       stuffed: false,
       bodies: core.env.settings.bodies,
     });
+  }
+
+  /** The transaction is lost: a MAIL begins another. */
+  get isLost(): boolean {
+    return this.failed;
   }
 
   /** The client's next BDAT. */
@@ -85,7 +92,15 @@ export class ChunkedBody implements MessageBody {
       if (this.normalizer.bareNewlines > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
     }
     if (chunk.last) this.core.messageRead();
-    if (chunk.refusal !== undefined && chunk.unanswered === 0) this.refused(chunk);
+    if (chunk.refusal !== undefined) this.refuseInTurn(chunk);
+  }
+
+  /** The client's next commands wait, too: they would go to the leg that is reset. */
+  private refuseInTurn(chunk: Chunk): void {
+    if (this.leg.lost === undefined && this.leg.outstanding > 0) {
+      this.refusing = chunk;
+      this.core.block();
+    } else if (chunk.unanswered === 0) this.refused(chunk);
   }
 
   private collect(piece: Buffer): void {
@@ -138,6 +153,12 @@ export class ChunkedBody implements MessageBody {
       if (this.failed) this.answered(piece, undefined);
       else this.sendPiece(piece);
     }
+    const { refusing } = this;
+    if (refusing !== undefined && this.leg.outstanding === 0) {
+      this.refusing = undefined;
+      this.refused(refusing);
+      this.core.unblock();
+    }
     const holding = this.outbox.length > 0 && this.leg.lost === undefined;
     if (holding === this.holding) return;
     this.holding = holding;
@@ -169,7 +190,7 @@ export class ChunkedBody implements MessageBody {
       chunk.refusal ??= reply ?? OWN.bdatOutOfOrder;
       this.failed = true;
     }
-    if (chunk.unanswered > 0 || !chunk.read) return;
+    if (chunk.unanswered > 0 || !chunk.read || chunk === this.refusing) return;
     if (chunk.refusal !== undefined) this.refused(chunk);
     else this.accepted(chunk, chunk.reply as Reply);
   }

@@ -90,9 +90,20 @@ export class Commands {
     session.block();
     this.replacement
       .renew()
-      .then(() => this.dispatch(command))
+      .then(() => {
+        if (!session.isServing) return;
+        this.forgetLost();
+        this.dispatch(command);
+      })
       .catch((error: unknown) => this.replayFailed(session.open(), error))
       .finally(() => session.unblock());
+  }
+
+  /** The leg that had the transaction is gone, or the destination was told RSET: a MAIL begins another. */
+  private forgetLost(): void {
+    if (this.heldMail !== undefined) return; // no leg has that one yet
+    const lost = this.leaveTransaction();
+    if (lost !== undefined) this.session.report(lost);
   }
 
   private dispatch(command: Command): void {
@@ -249,6 +260,7 @@ export class Commands {
     const { session } = this;
     const hello = session.hello as NonNullable<typeof session.hello>;
     const introduction = await this.replacement.introduceFirst(hello);
+    if (!session.isServing) return;
     const leg = session.leg as Leg;
     session.legIntroduced(leg);
     const { reply } = introduction;
@@ -300,6 +312,7 @@ export class Commands {
 
   private helloFailed(slot: Slot, error: unknown): void {
     const { session } = this;
+    if (!session.isServing) return;
     const { rules } = session.env.tls;
     const required = rules.forDestination(session.destination.ip).policy;
     const insists = required === "encrypt" || required === "verify";
@@ -314,6 +327,7 @@ export class Commands {
   /** A leg could not be had, or its destination refused what was replayed: the answer to the command at hand. */
   private replayFailed(slot: Slot, error: unknown): void {
     const { session } = this;
+    if (!session.isServing) return; // nobody waits for it any more
     if (error instanceof ReplayRefused) {
       if (error.own !== undefined) return session.answer(slot, error.own);
       return session.pass(slot, error.reply as Reply);
@@ -418,6 +432,7 @@ export class Commands {
     if (size > settings.limits.messageOctets) return this.refuse(command, OWN.tooLarge);
     if (path?.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
       return this.refuse(command, OWN.notOfferedParameter);
+    if (this.chunked?.isLost) this.forgetLost();
     // Whether this one begins a transaction depends on what became of the MAIL before it.
     if (this.tx !== undefined && this.tx.mailReply === undefined && this.heldMail === undefined) {
       return session.whenSettled(() => this.mail(command));
@@ -512,17 +527,26 @@ export class Commands {
       authUser: session.authUser,
       ownLegs: this.replacement.ownIps,
     });
+    this.stillServing();
     if (decision.kind === "reply") return decision.reply;
     const leg = session.leg;
     if (
       !session.pinned &&
       (decision.kind === "none" || leg === undefined || !legFits(decision, leg.origin))
     ) {
+      // Replies of the leg before, to what was pipelined ahead of this, have to come before it is left.
+      await new Promise<void>((resolve) => session.whenSettled(resolve));
       await this.replacement.route(decision, declaredSize(tx));
+      this.stillServing();
     }
     session.decision = decision;
     session.env.router.used(session.client.remote, session.destination, decision);
     return undefined;
+  }
+
+  /** The client, or the leg, may have gone while the decision or another leg was waited for. */
+  private stillServing(): void {
+    if (!this.session.isServing) throw new DialFailed("aborted", "the session ended meanwhile");
   }
 
   private refuseRoute(command: Command, tx: Transaction, reply: RouteRefusal): void {
@@ -545,6 +569,7 @@ export class Commands {
   }
 
   private routeFailed(command: Command, tx: Transaction, error: unknown): void {
+    if (!this.session.isServing) return;
     this.record(">|", command.line, tx);
     this.replayFailed(this.session.open(), error);
   }
@@ -610,15 +635,15 @@ export class Commands {
 
   private forwardRcpt(command: Command, address: AddressFacts): void {
     const { session, tx } = this;
-    if (tx === undefined) return this.forward(command);
-    const record = tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
+    const record = tx?.addRecipient(address, session.env.settings.limits.recipientsRecorded);
     const verdict = this.judgeRecipient(address.address);
     if (verdict !== undefined && !verdict.met) {
       this.noteShortfall(verdict);
       const own = verdict.shortfall === "not_verified" ? OWN.recipientNotVerified : OWN.recipientNotEncrypted;
-      record.reply = session.ownFacts(own);
+      if (record !== undefined) record.reply = session.ownFacts(own);
       return this.refuse(command, own, tx);
     }
+    if (tx === undefined || record === undefined) return this.forward(command);
     this.forward(command, (reply, latencyMs) => {
       record.reply = session.upstreamFacts(reply, latencyMs);
       if (reply.code < 300) tx.accepted++;

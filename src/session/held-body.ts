@@ -61,6 +61,11 @@ export class HeldBody implements MessageBody {
     return this.phase !== "collecting";
   }
 
+  /** A chunk was refused, and the transaction with it: a MAIL begins another. */
+  get isLost(): boolean {
+    return this.failed;
+  }
+
   /** The client's next BDAT. */
   begin(slot: Slot, last: boolean): void {
     this.slot = slot;
@@ -129,9 +134,13 @@ export class HeldBody implements MessageBody {
   private checkLimits(): void {
     const { limits, bareNewlines } = this.core.env.settings;
     this.tx.messageOctets = this.octets;
-    const bare = this.normalizer.bareNewlines + (this.core.reader.data?.bareNewlines ?? 0);
     if (this.octets > limits.messageOctets) this.refuse(OWN.tooLarge);
-    else if (bareNewlines === "reject" && bare > 0) this.refuse(OWN.bareNewline);
+    else if (bareNewlines === "reject" && this.bareNewlines > 0) this.refuse(OWN.bareNewline);
+  }
+
+  /** Of this message: with BDAT, the reader's last message is another one. */
+  private get bareNewlines(): number {
+    return this.mode === "bdat" ? this.normalizer.bareNewlines : (this.core.reader.data?.bareNewlines ?? 0);
   }
 
   private refuse(reply: OwnReply): void {
@@ -154,9 +163,7 @@ export class HeldBody implements MessageBody {
     this.slot ??= this.core.open();
     this.phase = "filtering";
     this.scribe.end();
-    const bare =
-      this.normalizer.bareNewlines + (this.mode === "bdat" ? 0 : (this.core.reader.data?.bareNewlines ?? 0));
-    if (bare > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
+    if (this.bareNewlines > 0) this.core.env.telemetry.violation("downstream", "bare_newline");
     this.core.block();
     this.run()
       .catch((error: unknown) => this.stopped(error))
@@ -167,15 +174,17 @@ export class HeldBody implements MessageBody {
     const { clock, settings } = this.core.env;
     const endsAt = clock.now() + settings.timeouts.endOfDataMs;
     await this.storing;
+    if (this.phase !== "filtering") return;
     if (this.refusal !== undefined) return this.refusedLate(this.refusal);
     const message = await this.writer.finish();
     let outgoing: HeldMessage = message;
     try {
+      if (this.phase !== "filtering") return;
       const result = await this.filter(message, Math.min(settings.chainBudgetMs, endsAt - clock.now()));
+      if (result.kind === "relay") outgoing = result.message;
       if (this.phase !== "filtering") return;
       if (result.kind === "reject") return this.rejected(result);
       if (result.kind === "discard") return this.discarded();
-      outgoing = result.message;
       this.core.recorder.note(
         "filter_relay",
         result.message === message ? "filter: relay" : "filter: add header",
@@ -299,7 +308,7 @@ export class HeldBody implements MessageBody {
     const stuffer = new DotStuffer();
     for await (const chunk of message.chunks()) {
       if (answer.early) break;
-      if (!leg.write(join(stuffer.read(chunk)))) await leg.whenDrained();
+      if (!leg.write(join(stuffer.read(chunk)))) await this.drained(leg, answer);
     }
     if (!answer.early) {
       leg.write(stuffer.end());
@@ -335,6 +344,13 @@ export class HeldBody implements MessageBody {
     const reply = await answer;
     if (reply.code >= 300) this.clearUpstream();
     this.final(reply, clock.now() - startedAt);
+  }
+
+  /** A refusal ahead of the end has reset the leg: it is the answer, not the leg's loss. */
+  private async drained(leg: Leg, answer: { readonly early: boolean }): Promise<void> {
+    await leg.whenDrained().catch((error: unknown) => {
+      if (!answer.early) throw error;
+    });
   }
 
   private sent(leg: Leg, endsAt: number): void {

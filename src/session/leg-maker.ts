@@ -191,6 +191,8 @@ export class LegMaker {
     });
     const reply = await leg.exchange(Buffer.concat([line, CRLF]), timeoutMs, kind);
     if (directions.reply !== undefined) recorder.line(directions.reply, reply.wire, about);
+    // What came behind the reply, in the same octets, may have been the end of the leg.
+    if (leg.lost !== undefined) throw leg.lost;
     return reply;
   }
 

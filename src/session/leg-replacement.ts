@@ -61,7 +61,8 @@ export class LegReplacement {
     try {
       return await session.maker.introduce(leg, hello, requirement, true);
     } catch (error) {
-      const opportunistic = requirement.policy === "may" && leg.tlsBegun && !session.pinned;
+      const opportunistic =
+        requirement.policy === "may" && leg.tlsBegun && !session.pinned && session.isServing;
       if (!(error instanceof LegLost) || !opportunistic) throw error;
       session.env.telemetry.log("info", "tls_fallback", error.message, session.logFields());
       return await this.fallBack(hello, error);
@@ -167,6 +168,7 @@ export class LegReplacement {
     const { session } = this;
     const reply = await leg.greeting(session.env.settings.timeouts.greetingMs);
     session.recorder.line("|<", reply.wire, { leg: leg.number });
+    if (leg.lost !== undefined) throw leg.lost;
     if (reply.code < 300) return;
     leg.quit(QUIT_MS);
     throw new ReplayRefused(reply.code >= 500 || reply.code < 400 ? { own: OWN.greetingRefused } : { reply });

@@ -257,22 +257,21 @@ export class Leg {
   lose(reason: LegLossReason, message: string, cause?: unknown): void {
     if (this.lost !== undefined) return;
     const loss = new LegLost(reason, message, cause);
-    const pending = this.pending;
     const quiet = this.closing;
     this.finish(loss);
     this.transport.reset();
-    if (quiet) return;
-    if (pending !== undefined) pending(loss);
-    this.options.owner.legLost(this, loss);
+    if (!quiet) this.options.owner.legLost(this, loss);
   }
 
   private finish(loss: LegLost): void {
     if (this.lost !== undefined) return;
     this.lost = loss;
-    this.pending = undefined;
     this.waiting = [];
     this.head = 0;
     this.deadline.stop();
+    // Also where warp itself closes: whoever waits for a reply may hold something that has to be given back.
+    this.pending?.(loss);
+    this.pending = undefined;
     this.drainWaiter?.reject(loss);
     this.drainWaiter = undefined;
   }
@@ -281,8 +280,7 @@ export class Leg {
     if (this.lost !== undefined) return;
     this.reader.feed(chunk);
     try {
-      for (;;) {
-        if (this.lost !== undefined) return;
+      while (this.lost === undefined) {
         const reply = this.reader.next();
         if (reply === undefined) break;
         this.dispatch(reply);

@@ -23,6 +23,8 @@ export class Recorder {
   private readonly connectionId: string;
   private readonly sinks: readonly EventSink[];
   private readonly clock: Clock;
+  /** The record of the connection was made: nothing comes behind it. */
+  private ended = false;
 
   constructor(connectionId: string, sinks: readonly EventSink[], clock: Clock) {
     this.connectionId = connectionId;
@@ -61,6 +63,8 @@ export class Recorder {
   }
 
   emit(event: WarpEvent): void {
+    if (this.ended) return;
+    this.ended = event.kind === "after_conn";
     for (const sink of this.sinks) {
       if (sink.wants(event.kind)) sink.emit(event);
     }

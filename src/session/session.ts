@@ -239,7 +239,7 @@ export class Session implements SessionCore, LegOwner {
     }
     this.pumping = false;
     this.flush();
-    if (this.stage === "serving") this.setFlow(progress);
+    if (this.stage === "serving" || this.stage === "dialling") this.setFlow(progress);
   }
 
   private mayRead(): boolean {
@@ -391,16 +391,16 @@ export class Session implements SessionCore, LegOwner {
   legLost(leg: Leg, loss: LegLost): void {
     if (leg === this.settingUp || leg !== this.leg) return;
     this.violated(loss);
+    const waited = this.settled !== undefined;
     this.dropLeg();
     if (this.stage === "closing") {
       if (this.body?.legLost(loss) !== true) this.finish();
       return;
     }
-    if (this.body?.legLost(loss) === true) {
-      this.pump();
-      return;
-    }
-    this.noteLoss(loss);
+    if (this.body?.legLost(loss) !== true) this.noteLoss(loss);
+    else if (!this.isServing) return;
+    // The message has its answer; commands behind it that went to the leg, or waited for it, have none.
+    else if (this.replies.waiting === 0 && !waited) return this.pump();
     const slot = this.replies.oldest() ?? this.open();
     this.finishWith(slot, OWN.legLost, "upstream");
   }
@@ -416,7 +416,7 @@ export class Session implements SessionCore, LegOwner {
     this.env.telemetry.log("warn", "leg_lost", loss.message, { ...this.logFields(), cause: loss.reason });
   }
 
-  /** There is no leg any more; what waited for it goes on without. */
+  /** There is no leg any more; what waited for its replies is forgotten (`legLost` answers it). */
   dropLeg(): void {
     this.leg = undefined;
     this.legIsFull = false;

@@ -1,0 +1,218 @@
+/**
+ * A leg that goes at an awkward moment (refused early, lost behind a reply, with commands waiting behind a message): every
+ * command still has its reply, and nothing that was held stays held.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ehloReply, ipDecision, Simulation, settle, tlsRule } from "../../support/simulation.ts";
+
+const ENVELOPE = "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n";
+
+async function held(simulation: Simulation): Promise<void> {
+  await simulation.greet("PIPELINING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  assert.match((await simulation.say("DATA\r\n")).client, /^354 /);
+}
+
+test("a refusal ahead of the end, while the destination takes no octets: the client goes on and is told", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.data();
+  simulation.leg.room = false;
+  await simulation.say(`${"x".repeat(70)}\r\n`.repeat(1000));
+  assert.equal(simulation.client.paused, true);
+  await simulation.reply("552 5.3.4 too big\r\n");
+  assert.equal(simulation.client.paused, false, "the rest of the message is read and thrown away");
+  assert.equal((await simulation.say("rest\r\n.\r\n")).client, "552 5.3.4 too big\r\n");
+});
+
+test("a held message refused ahead of its end, while the destination takes no octets, has its reply", async () => {
+  const simulation = new Simulation({ filter: () => undefined as never });
+  await held(simulation);
+  await simulation.say(`${`${"x".repeat(70)}\r\n`.repeat(3000)}.\r\n`);
+  simulation.leg.room = false;
+  await simulation.reply("354 go\r\n");
+  assert.equal((await simulation.reply("552 5.3.4 too big\r\n")).client, "552 5.3.4 too big\r\n");
+});
+
+for (const [moment, last] of [
+  ["waits for upstream's 354", []],
+  ["is being sent", ["354 go\r\n"]],
+] as const) {
+  test(`a client that resets while its held message ${moment}: what was held is given back`, async () => {
+    const simulation = new Simulation({ filter: () => undefined as never });
+    await held(simulation);
+    await simulation.say(`${`${"x".repeat(70)}\r\n`.repeat(3000)}.\r\n`);
+    simulation.leg.room = false;
+    for (const reply of last) await simulation.reply(reply);
+    simulation.client.rst();
+    await settle();
+    assert.equal(simulation.closed, true);
+    assert.equal(simulation.heldNow, 0);
+    assert.equal(simulation.clock.pending, 0, "and no timer is left");
+  });
+}
+
+test("what a filter made of a message is given back where nobody waits for it any more", async () => {
+  let released = 0;
+  let answer = (): void => {};
+  const simulation = new Simulation({
+    filter: (message) =>
+      new Promise((resolve) => {
+        answer = () =>
+          resolve({
+            kind: "relay",
+            outcomes: [],
+            message: { octets: message.length, async *chunks() {}, release: () => released++ },
+          });
+      }),
+  });
+  await held(simulation);
+  await simulation.say("a\r\n.\r\n");
+  simulation.client.rst();
+  await settle();
+  answer();
+  await settle();
+  assert.equal(released, 1);
+});
+
+test("an octet too many behind the reply to EHLO: the session ends, and does not hang at the next command", async () => {
+  const simulation = new Simulation({ tls: [tlsRule("none")] });
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  await simulation.say("EHLO c\r\n");
+  const { client } = await simulation.reply(`${ehloReply(["PIPELINING"])}250 and more\r\n`);
+  assert.match(client, /421 4\.4\.2 [^\r\n]*\r\n$/);
+});
+
+test("no final reply in time: the message has 451 4.4.2, the command behind it 421 4.4.2", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.data();
+  await simulation.say("a\r\n.\r\nQUIT\r\n");
+  await simulation.clock.advance(541_000);
+  assert.match(simulation.client.take(), /^451 4\.4\.2 [^\r\n]*\r\n421 4\.4\.2 [^\r\n]*\r\n$/);
+});
+
+for (const command of ["EHLO again", "MAIL FROM:<a@b>"]) {
+  test(`no final reply in time, no PIPELINING: ${command} behind the message has its reply`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet();
+    await simulation.data();
+    await simulation.say(`a\r\n.\r\n${command}\r\n`);
+    await simulation.clock.advance(541_000);
+    assert.match(simulation.client.take(), /^451 4\.4\.2 [^\r\n]*\r\n421 4\.4\.2 [^\r\n]*\r\n$/);
+  });
+}
+
+test("a chunk over the limit behind one that was not answered yet: both have their replies, in order", async () => {
+  const simulation = new Simulation({ limits: { messageOctets: 1000 } });
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say(`BDAT 6\r\nabcd\r\nBDAT 2000\r\n${"x".repeat(2000)}`);
+  assert.equal(simulation.client.take(), "");
+  assert.match((await simulation.reply("250 first\r\n")).client, /^250 first\r\n552 5\.3\.4 [^\r\n]*\r\n$/);
+  assert.equal(simulation.leg.state, "reset");
+  assert.match((await simulation.say("BDAT 1 LAST\r\nx")).client, /^503 5\.5\.1 /);
+});
+
+test("MAIL behind a chunk that was refused begins a transaction of its own, its recipients with it", async () => {
+  const simulation = new Simulation({ limits: { messageOctets: 1000 }, filter: () => undefined as never });
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  assert.match((await simulation.say(`BDAT 2000\r\n${"x".repeat(2000)}`)).client, /^552 5\.3\.4 /);
+  await simulation.reply("250 reset\r\n");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  assert.match((await simulation.say("DATA\r\n")).client, /^354 /, "warp's own: a recipient was accepted");
+  await simulation.say("a\r\n.\r\n");
+  await simulation.reply("354 go\r\n");
+  assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
+  assert.deepEqual(
+    simulation.transactions.map(({ outcome, recipients }) => [outcome, recipients.length]),
+    [
+      ["refused", 1],
+      ["accepted", 1],
+    ],
+  );
+});
+
+test("MAIL from another IP, pipelined behind a message, waits for that message's final reply", async () => {
+  const simulation = new Simulation({
+    router: {
+      needs: { sender: true, recipient: false },
+      atConnect: () => ipDecision("203.0.113.1"),
+      forTransaction: ({ mailFrom }) =>
+        ipDecision(mailFrom.address.startsWith("bad") ? "203.0.113.66" : "203.0.113.1"),
+    },
+  });
+  await simulation.greet("PIPELINING");
+  await simulation.data("MAIL FROM:<good@example.com>");
+  await simulation.say("a\r\n.\r\nMAIL FROM:<bad@example.com>\r\n");
+  assert.equal(simulation.legs.length, 1, "the leg is not left before it has answered");
+  simulation.legs[0]?.rst();
+  await settle();
+  assert.match(simulation.client.take(), /^421 4\.4\.2 /);
+  assert.equal(simulation.transactions[0]?.outcome, "unknown");
+});
+
+test("a client that leaves while its route is looked up: nothing is said for it any more, and it is no error", async () => {
+  let decided = (): void => {};
+  const logged: string[] = [];
+  const simulation = new Simulation({
+    telemetry: { log: (_level, code) => logged.push(code) },
+    router: {
+      needs: { sender: true, recipient: false },
+      forTransaction: () =>
+        new Promise((resolve) => {
+          decided = () => resolve(ipDecision("203.0.113.66"));
+        }),
+    },
+  });
+  await simulation.greet();
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  simulation.client.rst();
+  await settle();
+  decided();
+  await settle();
+  assert.equal(simulation.events.at(-1)?.kind, "after_conn");
+  assert.deepEqual(logged, []);
+  assert.equal(simulation.legs.length, 1);
+});
+
+test("a client that leaves during the handshake with the destination: no other leg is dialled", async () => {
+  const simulation = new Simulation();
+  simulation.legTls = "silent";
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  await simulation.say("EHLO c\r\n");
+  await simulation.reply(ehloReply(["STARTTLS"]));
+  await simulation.reply("220 go\r\n");
+  simulation.client.rst();
+  await settle();
+  await simulation.clock.advance(60_000);
+  assert.equal(simulation.legs.length, 1);
+  assert.equal(simulation.events.at(-1)?.kind, "after_conn");
+});
+
+test("what a client sends before its greeting is bounded", async () => {
+  const simulation = new Simulation({ dial: () => "silent" });
+  await simulation.start();
+  simulation.client.feed("x".repeat(40_000));
+  assert.equal(simulation.client.paused, true);
+});
+
+test("a bare newline of an earlier DATA is none of a message by BDAT", async () => {
+  const simulation = new Simulation({ bareNewlines: "reject", filter: () => undefined as never });
+  await held(simulation);
+  assert.match((await simulation.say("a\nb\r\n.\r\n")).client, /^550 5\.6\.11 /);
+  await simulation.reply("250 reset\r\n");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3 LAST\r\na\r\n");
+  await simulation.reply("354 go\r\n");
+  assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
+});
