@@ -18,6 +18,7 @@ import {
   parseCommand,
   REDACTED_LINE,
   redactAuth,
+  type Verb,
 } from "../smtp/command.ts";
 import { CRLF } from "../smtp/octets.ts";
 import { OWN } from "../smtp/own-replies.ts";
@@ -34,6 +35,18 @@ import type { Slot } from "./reply-queue.ts";
 import type { Session } from "./session.ts";
 import { StreamedBody } from "./streamed-body.ts";
 import { Transaction } from "./transaction.ts";
+
+/** Verbs that tell nothing of a mail or a login: they pass before a policy is met, too. (Octets of BDAT are swallowed.) */
+const WITHOUT_CONTENT: ReadonlySet<Verb> = new Set<Verb>([
+  "EHLO",
+  "HELO",
+  "STARTTLS",
+  "RSET",
+  "NOOP",
+  "QUIT",
+  "HELP",
+  "BDAT",
+]);
 
 export class Commands {
   private readonly session: Session;
@@ -112,6 +125,9 @@ export class Commands {
       // Only a leg that offered PIPELINING gets commands ahead of replies (RFC 2920 §3.1).
       return this.session.whenSettled(() => this.dispatch(command));
     }
+    if (!WITHOUT_CONTENT.has(command.verb) && !this.mayCarryMail()) {
+      return this.refuse(command, OWN.ehloFirst);
+    }
     switch (command.verb) {
       case "EHLO":
       case "HELO":
@@ -135,6 +151,14 @@ export class Commands {
       default:
         return this.other(command);
     }
+  }
+
+  /** False: EHLO has not been said, or was refused, so the leg is not what the policy of the destination asks. */
+  private mayCarryMail(): boolean {
+    const { leg, env, destination } = this.session;
+    const { policy } = env.tls.rules.forDestination(destination.ip);
+    if (policy === "none" || policy === "may") return true;
+    return leg !== undefined && this.judgeDestination(leg).met;
   }
 
   // --------------------------------------------------------------------------------------------------- passing on
@@ -187,7 +211,8 @@ export class Commands {
   }
 
   private refuse(command: Command, reply: (typeof OWN)[keyof typeof OWN], tx?: Transaction): void {
-    this.record(">|", command.line, tx);
+    const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
+    this.record(">|", shown, tx, shown !== command.line);
     this.session.answer(this.session.open(), reply, tx);
   }
 
@@ -422,11 +447,8 @@ export class Commands {
 
   private mail(command: Command): void {
     const { session } = this;
-    const { settings, tls } = session.env;
-    const policy = tls.rules.forDestination(session.destination.ip).policy;
-    if (session.hello === undefined && (this.needsHello || policy === "encrypt" || policy === "verify")) {
-      return this.refuse(command, OWN.ehloFirst);
-    }
+    const { settings } = session.env;
+    if (this.needsHello) return this.refuse(command, OWN.ehloFirst);
     const path = this.readPath(command, "FROM");
     const size = Number(path?.parameters.get("SIZE") ?? 0);
     if (size > settings.limits.messageOctets) return this.refuse(command, OWN.tooLarge);

@@ -104,6 +104,28 @@ test("a policy beyond may and MAIL before EHLO: 503 5.5.1", async () => {
   assert.equal(leg, "");
 });
 
+for (const policy of ["encrypt", "verify"] as const) {
+  test(`policy ${policy}, EHLO refused: nothing of a mail or of a login goes up in plaintext`, async () => {
+    const simulation = new Simulation({ tls: [tlsRule(policy)] });
+    await simulation.start();
+    await simulation.reply("220 mx\r\n");
+    await simulation.say("EHLO c\r\n");
+    assert.equal((await simulation.reply("502 what\r\n")).client, "502 what\r\n");
+    for (const line of [
+      "MAIL FROM:<a@b>",
+      "RCPT TO:<c@d>",
+      "DATA",
+      "AUTH PLAIN AGEAYg==",
+      "XCLIENT LOGIN=a",
+    ]) {
+      const { client, leg } = await simulation.say(`${line}\r\n`);
+      assert.match(client, /^503 5\.5\.1 /, line);
+      assert.equal(leg, "", line);
+    }
+    assert.equal((await simulation.say("NOOP\r\n")).leg, "NOOP\r\n");
+  });
+}
+
 test("too large by MAIL's SIZE: 552 5.3.4 and nothing is sent", async () => {
   const simulation = new Simulation({ limits: { messageOctets: 1000 } });
   await simulation.greet("SIZE 99999999");
