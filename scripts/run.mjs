@@ -13,7 +13,8 @@ const signals = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
 try {
   const [program = "", ...args] = process.argv.slice(2);
   const { node, env } = bootstrap({ dist: program.startsWith("dist/") });
-  become(node, [join(root, program), ...args], env);
+  // The proxy tells whoever starts it so what to do next, also where its output is no terminal.
+  become(node, [join(root, program), ...args], { ...env, WARP_WELCOME: "1" });
 } catch (error) {
   if (!(error instanceof BootstrapError)) throw error;
   say(error.message);

@@ -39,6 +39,8 @@ export interface PrimaryOptions {
   readonly observation: Observation;
 }
 
+/** A signal so shortly behind the one that stops us is the same one, sent twice. */
+const SAME_SIGNAL_MS = 500;
 /** An address that is in use is tried again for so long. */
 const BUSY_MS = 1500;
 const BUSY_PAUSE_MS = 100;
@@ -67,6 +69,7 @@ export class Primary {
   private handover: Handover | undefined;
   private listening = false;
   private ending: Promise<void> | undefined;
+  private stoppingSince = 0;
   private ended!: () => void;
   private successor: number | undefined;
   private reloading: Promise<void> = Promise.resolve();
@@ -280,7 +283,9 @@ export class Primary {
       process.stdout.write(`${text}\n`);
       this.log("info", "listening", text);
     }
-    if (process.stdout.isTTY && addresses.length > 0) {
+    // A person reads it: at a terminal, or where `npm start` says that somebody tries the program.
+    const greets = process.stdout.isTTY || process.env.WARP_WELCOME !== undefined;
+    if (greets && addresses.length > 0) {
       process.stdout.write(`${welcome(config, addresses, process.argv.slice(2))}\n`);
     }
     this.manager.ready(`listens to ${unique.join(", ")}`);
@@ -313,12 +318,15 @@ export class Primary {
   /** A second signal is impatient: what is unfinished ends with the process. */
   private stop(signal: NodeJS.Signals): void {
     if (this.ending !== undefined) {
-      if (this.successor !== undefined) return;
+      // One Ctrl-C reaches us several times where a terminal's group and a parent both pass it on.
+      const isSame = performance.now() - this.stoppingSince < SAME_SIGNAL_MS;
+      if (this.successor !== undefined || isSame) return;
       this.log("warn", "stopped", `${signal} again: ends at once, what is unfinished is lost`);
       this.crew?.abort();
       this.options.observation.flushSync();
       process.exit(1);
     }
+    this.stoppingSince = performance.now();
     this.log("info", "stopping", `${signal}: transactions finish, idle sessions are told`);
     this.manager.stopping();
     // A service manager that keeps the sockets gives them to the next process, with all who wait there.

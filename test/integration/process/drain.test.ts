@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { native } from "../../../src/net/native.ts";
 import { Client } from "./client.ts";
 import { Destination } from "./destination.ts";
@@ -91,6 +92,9 @@ for (const workers of native.unavailable === undefined ? [1, 2] : [1]) {
       await stuck.say("DATA");
       warp.signal("SIGTERM");
       await warp.record("stopping");
+      warp.signal("SIGTERM"); // right behind the first it is the same one, as a process group passes it on
+      await pause(700);
+      assert.equal(warp.child.exitCode, null);
       warp.signal("SIGTERM");
       assert.equal(await warp.closed, 1);
       await stuck.ended;
