@@ -32,8 +32,8 @@ const MAX_TEXT = 2048;
 export function classifyReply(reply: ClassifiableReply, provider?: string): Classification {
   const first = Math.floor(reply.code / 100);
   if (first === 2) return { class: "accepted", detail: "accepted", rule: "basic-2**" };
-  const { text, enhancedCode } = plainText(reply);
   if (first === 4 || first === 5) {
+    const { text, enhancedCode } = plainText(reply);
     const rule = textRule(text, String(first) as "4" | "5", provider);
     if (rule !== undefined) return { class: rule.class, detail: rule.detail, rule: rule.id };
     const enhanced = enhancedRule(enhancedCode);

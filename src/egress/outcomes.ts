@@ -15,6 +15,7 @@ import type {
   EventSink,
   ReplyFacts,
   SessionFacts,
+  Timing,
   WarpEvent,
 } from "../events/events.ts";
 import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
@@ -119,16 +120,22 @@ function evidenceIn(event: AfterTransaction): ReadonlySet<Evidence> {
   return found;
 }
 
+const TIMED_STAGES: readonly (readonly [stage: Stage, key: keyof Timing])[] = [
+  ["connect", "connectMs"],
+  ["greeting", "greetingMs"],
+  ["ehlo", "ehloMs"],
+  ["tls", "tlsMs"],
+  ["mail", "mailMs"],
+  ["rcpt", "rcptMs"],
+  ["data", "dataMs"],
+  ["end_of_data", "endOfDataMs"],
+];
+
 function latencies({ timing }: AfterTransaction): readonly (readonly [Stage, number])[] {
-  const all: readonly (readonly [Stage, number | undefined])[] = [
-    ["connect", timing.connectMs],
-    ["greeting", timing.greetingMs],
-    ["ehlo", timing.ehloMs],
-    ["tls", timing.tlsMs],
-    ["mail", timing.mailMs],
-    ["rcpt", timing.rcptMs],
-    ["data", timing.dataMs],
-    ["end_of_data", timing.endOfDataMs],
-  ];
-  return all.filter((entry): entry is readonly [Stage, number] => entry[1] !== undefined);
+  const reached: [Stage, number][] = [];
+  for (const [stage, key] of TIMED_STAGES) {
+    const ms = timing[key];
+    if (ms !== undefined) reached.push([stage, ms]);
+  }
+  return reached;
 }

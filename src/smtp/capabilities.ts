@@ -12,27 +12,52 @@ export interface Capabilities {
 
 class KeywordTable implements Capabilities {
   readonly keywords: ReadonlyMap<string, string>;
-  constructor(keywords: ReadonlyMap<string, string>) {
+  /** A keyword was offered twice, of which the first counts. */
+  readonly repeats: boolean;
+  constructor(keywords: ReadonlyMap<string, string>, repeats: boolean) {
     this.keywords = keywords;
+    this.repeats = repeats;
   }
   has(keyword: string): boolean {
     return this.keywords.has(keyword);
   }
 }
 
-export const NO_CAPABILITIES: Capabilities = new KeywordTable(new Map());
+export const NO_CAPABILITIES: Capabilities = new KeywordTable(new Map(), false);
 
-/** Reads a 250 reply to EHLO. */
+/** Reads a 250 reply to EHLO. Destinations say the same again and again: what they said of late is known. */
 export function parseCapabilities(wire: Buffer): Capabilities {
+  return tableOf(wire);
+}
+
+function tableOf(wire: Buffer): KeywordTable {
+  const text = wire.toString("latin1");
+  let table = parsed.get(text);
+  if (table === undefined) {
+    table = parse(wire);
+    if (parsed.size >= PARSED_REPLIES) parsed.clear();
+    if (text.length <= PARSED_OCTETS) parsed.set(text, table);
+  }
+  return table;
+}
+
+/** By the whole reply; begun anew when full. */
+const parsed = new Map<string, KeywordTable>();
+const PARSED_REPLIES = 500;
+const PARSED_OCTETS = 2048;
+
+function parse(wire: Buffer): KeywordTable {
+  let repeats = false;
   const keywords = new Map<string, string>();
   for (const line of linesOf(wire).slice(1)) {
     const text = textOf(line);
     const blank = text.search(/[ \t]/);
     const keyword = (blank < 0 ? text : text.slice(0, blank)).toUpperCase();
-    if (keyword !== "" && !keywords.has(keyword))
-      keywords.set(keyword, blank < 0 ? "" : text.slice(blank + 1).trim());
+    if (keyword === "") continue;
+    if (keywords.has(keyword)) repeats = true;
+    else keywords.set(keyword, blank < 0 ? "" : text.slice(blank + 1).trim());
   }
-  return new KeywordTable(keywords);
+  return new KeywordTable(keywords, repeats);
 }
 
 /** What the SIZE keyword says (RFC 1870 §4): octets; 0: no fixed limit; undefined: not offered. */
@@ -70,6 +95,7 @@ export const WITHHELD_WITH_FILTER: ReadonlySet<string> = new Set([
 
 /** The EHLO reply as the client gets it. The very same buffer where nothing changes. */
 export function rewriteEhloReply(wire: Buffer, shown: ShownTo): Buffer {
+  if (staysAsItIs(tableOf(wire), shown)) return wire;
   const lines = linesOf(wire);
   const kept: Buffer[] = [lines[0] as Buffer];
   let changed = false;
@@ -88,6 +114,14 @@ export function rewriteEhloReply(wire: Buffer, shown: ShownTo): Buffer {
     changed = true;
   }
   return changed ? Buffer.concat(kept.map((line, i) => placed(line, i === kept.length - 1))) : wire;
+}
+
+/** Nothing is withheld, added, or limited further. */
+function staysAsItIs(offered: KeywordTable, { withheld, sizeLimit, starttls }: ShownTo): boolean {
+  if (starttls || offered.repeats) return false;
+  for (const keyword of offered.keywords.keys()) if (withheld.has(keyword)) return false;
+  const size = offeredSize(offered);
+  return size === undefined || (size !== 0 && size <= sizeLimit);
 }
 
 /** The smaller of the server's limit and warp's own; warp's own where the server's is 0 or unsaid. */

@@ -37,6 +37,9 @@ function sectionLength(shape: SharedShape): number {
 }
 
 export class SharedState {
+  /** What was asked for last: each session of a client asks three times. */
+  private lastIp = "";
+  private lastPlaces: readonly number[] = [];
   private readonly held: BigInt64Array<ArrayBuffer>;
   private readonly sections: readonly Int32Array<ArrayBuffer>[];
   private readonly mask: number;
@@ -102,14 +105,18 @@ export class SharedState {
     return sum;
   }
 
-  private places(ip: string): number[] {
+  /** The counters of an address, one in each row. */
+  private places(ip: string): readonly number[] {
+    if (ip === this.lastIp) return this.lastPlaces;
     const first = hash(ip, 0x811c9dc5);
     // Odd, so that its multiples reach every counter of a row (Kirsch and Mitzenmacher: two hashes do for all rows).
     const step = hash(ip, 0x01000193) | 1;
-    return Array.from(
+    this.lastIp = ip;
+    this.lastPlaces = Array.from(
       { length: ROWS },
       (_, row) => 2 + row * (this.mask + 1) + (mix(first + row * step) & this.mask),
     );
+    return this.lastPlaces;
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Writes lines to a file descriptor (stderr) off the hot path: what one turn of the event loop says goes out in one
- * write, in order. Bounded: while the reader of the log is too slow, lines beyond the cap are dropped, and their number
+ * Writes lines to a file descriptor (stderr) off the hot path: what a turn of the event loop says, and under
+ * load what some ms say, goes out in one write, in order. Bounded: while the reader of the log is too slow, lines beyond the cap are dropped, and their number
  * is said once there is room. Log and `--verbose` share one writer, so their lines keep their order.
  */
 import { write, writeSync } from "node:fs";
@@ -23,6 +23,8 @@ export interface LineWriterOptions {
 const DEFAULT_PENDING_OCTETS = 8 * 1024 * 1024;
 const PIPE_BUF = 4096;
 const LINE_END = 10;
+/** Writes begin so far apart at the least: each costs a thread and its waking, some lines' worth of work. */
+const WRITE_EVERY_MS = 10;
 /** A pipe that says EAGAIN is asked again after this time. */
 const RETRY_MS = 10;
 
@@ -37,6 +39,7 @@ export class LineWriter {
   #dropped = 0;
   #droppedTotal = 0;
   #isScheduled = false;
+  #writtenAt = Number.NEGATIVE_INFINITY;
   #inFlight: Buffer | undefined;
   #waiting: (() => void)[] = [];
   #isBroken = false;
@@ -89,10 +92,15 @@ export class LineWriter {
   #schedule(): void {
     if (this.#isScheduled || this.#inFlight !== undefined) return;
     this.#isScheduled = true;
-    setImmediate(() => {
+    const begin = (): void => {
       this.#isScheduled = false;
+      this.#writtenAt = performance.now();
       this.#start(this.#take());
-    });
+    };
+    // A line after some quiet goes out in this turn; many of them wait for one another.
+    const waitMs = this.#writtenAt + WRITE_EVERY_MS - performance.now();
+    if (waitMs <= 0) setImmediate(begin);
+    else setTimeout(begin, waitMs);
   }
 
   #take(): Buffer {

@@ -33,7 +33,7 @@ export class Log {
       {
         level: options.level,
         base: options.worker === undefined ? null : { worker: options.worker },
-        timestamp: () => `,"time":"${new Date(now()).toISOString()}"`,
+        timestamp: () => `,"time":"${isoTime(now())}"`,
         formatters: { level: (label) => ({ level: label }) },
       },
       stream,
@@ -85,4 +85,17 @@ function readable(line: string): string {
 function readableValue(value: unknown): string {
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return /^[^\s"=]+$/.test(text) ? escapeText(text) : escapeText(JSON.stringify(text));
+}
+
+let cachedSecond = Number.NaN;
+let cachedText = "";
+
+/** As Date's toISOString; many lines have a second in common. */
+function isoTime(now: number): string {
+  const second = Math.floor(now / 1000);
+  if (second !== cachedSecond) {
+    cachedText = new Date(second * 1000).toISOString().slice(0, -4);
+    cachedSecond = second;
+  }
+  return `${cachedText}${String(Math.floor(now - second * 1000)).padStart(3, "0")}Z`;
 }
