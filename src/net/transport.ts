@@ -55,6 +55,9 @@ export interface Transport {
   acceptTls(context: tls.SecureContext): Promise<SecureFacts>;
 }
 
+/** How long `close` waits for a peer that takes nothing, ms. */
+const CLOSE_MS = 30_000;
+
 const NO_HANDLER: TransportHandler = { data() {}, drained() {}, ended() {}, closed() {} };
 
 /** `ip` without the v4-mapped prefix of a dual-stack listener. */
@@ -123,7 +126,11 @@ export class NodeTransport implements Transport {
   close(): void {
     // Everything has been handed to the kernel: closing both at once spares a turn of the loop and its events.
     if (!this.encrypted && this.socket.writableLength === 0) this.socket.destroy();
-    else this.socket.end(() => this.destroy());
+    else {
+      // A peer that reads nothing must not keep the connection for ever.
+      this.socket.setTimeout(CLOSE_MS, () => this.destroy());
+      this.socket.end(() => this.destroy());
+    }
   }
 
   reset(): void {

@@ -120,6 +120,7 @@ export class LegMaker {
         timeoutMs,
         givingUp,
         bound: (local, remote) => {
+          env.ownLegs.delete(key); // of an address before, where a name has several
           key = legKey(local, remote);
           env.ownLegs.add(key);
         },

@@ -67,9 +67,9 @@ export class OpaqueSession {
           env.ownLegs.add(this.legKey);
         },
       });
+      if (this.closed) return this.server.reset();
       env.telemetry.legDialled("connect", "connected");
-      if (this.closed) this.server.reset();
-      else this.pipe(this.server);
+      this.pipe(this.server);
     } catch (error) {
       env.telemetry.legDialled("connect", "failed");
       env.telemetry.log("warn", "dial_failed", (error as Error).message, { conn: this.id }, error);

@@ -127,14 +127,21 @@ class Writer implements HoldWriter {
     );
   }
 
+  /** Given up, perhaps while the disk was waited for. */
+  private get isGone(): boolean {
+    return this.state === "gone";
+  }
+
   async finish(): Promise<HeldMessage> {
     if (this.state !== "open") throw new HoldFull("the message was given up before");
     try {
       await this.file?.written();
     } catch (error) {
+      if (this.isGone) throw new HoldFull("the message was given up");
       this.abort();
       throw this.store.full(`cannot write to the spool in ${this.store.spool}`, error);
     }
+    if (this.isGone) throw new HoldFull("the message was given up");
     this.state = "finished";
     this.share.complete();
     this.closePiece();

@@ -123,6 +123,7 @@ for (const policy of ["encrypt", "verify"] as const) {
       assert.equal(leg, "", line);
     }
     assert.equal((await simulation.say("NOOP\r\n")).leg, "NOOP\r\n");
+    assert.ok(!simulation.lines.some((line) => line.includes("AGEAYg==")), "the secret is in no event");
   });
 }
 
