@@ -57,6 +57,8 @@ export class Workers implements Crew {
   private departed: readonly ExportedMetric[] = [];
   private nextId = 1;
   private draining = false;
+  /** The listening sockets are somebody else's from now on, or nobody's. */
+  private leaving = false;
   private pulling: NodeJS.Timeout | undefined;
 
   constructor(options: CrewOptions, addresses: readonly OpenAddress[]) {
@@ -111,6 +113,8 @@ export class Workers implements Crew {
 
   async drain(accept: boolean): Promise<void> {
     this.draining = true;
+    // Who connects while one worker still has a transaction is told so, also on the socket of one that has none.
+    this.leaving = !accept;
     clearInterval(this.pulling);
     for (const worker of this.workers) {
       clearTimeout(worker.again);
@@ -136,6 +140,7 @@ export class Workers implements Crew {
 
   abort(): void {
     this.draining = true;
+    this.leaving = true;
     for (const { child } of this.workers) child?.kill("SIGKILL");
   }
 
@@ -229,9 +234,9 @@ export class Workers implements Crew {
     void countedBy([this.departed, metrics]).then((departed) => {
       this.departed = departed;
     });
-    if (this.draining) return;
     for (const [socket, sibling] of this.lentTo) if (sibling === worker) this.lentTo.delete(socket);
     this.lend();
+    if (this.draining) return;
     const settled = performance.now() - worker.startedAt > SETTLED_MS;
     const pauseMs = settled ? 0 : worker.pauseMs;
     worker.pauseMs = settled ? FIRST_PAUSE_MS : Math.min(worker.pauseMs * 2, LONGEST_PAUSE_MS);
@@ -250,7 +255,7 @@ export class Workers implements Crew {
   /** What those who are away would accept from goes to one who is there. */
   private lend(): void {
     const sibling = this.ready()[0];
-    if (sibling === undefined || this.draining) return;
+    if (sibling === undefined || this.leaving) return;
     const idle = this.workers
       .filter(({ state }) => state !== "ready")
       .flatMap(({ sockets }) => sockets)
