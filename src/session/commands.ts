@@ -343,7 +343,7 @@ export class Commands {
     const insists = required === "encrypt" || required === "verify";
     if (error instanceof LegLost && insists && session.leg?.tlsBegun === true) {
       session.noteLoss(error);
-      session.dropLeg();
+      session.dropLostLeg();
       return session.answer(slot, OWN.notEncrypted);
     }
     this.replayFailed(slot, error);
@@ -364,7 +364,7 @@ export class Commands {
     }
     if (error instanceof LegLost) {
       session.noteLoss(error);
-      session.dropLeg();
+      session.dropLostLeg();
       return session.answer(slot, OWN.legLost);
     }
     session.env.telemetry.log(
@@ -374,7 +374,7 @@ export class Commands {
       session.logFields(),
       error,
     );
-    session.dropLeg();
+    session.dropLostLeg();
     session.answer(slot, OWN.legLost);
   }
 

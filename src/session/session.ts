@@ -426,6 +426,11 @@ export class Session implements SessionCore, LegOwner {
     }
   }
 
+  /** Of two legs, one may have been lost while the other, which it was to replace, is still there. */
+  dropLostLeg(): void {
+    if (this.leg?.lost !== undefined) this.dropLeg();
+  }
+
   abortLeg(reason: string): void {
     const { leg } = this;
     if (leg === undefined) return;

@@ -92,7 +92,7 @@ export class ModelClient {
   }
 
   private simple(text: string, stop: boolean): { octets: string; stop: boolean } {
-    this.expect(/^(EHLO|HELO|RSET|MAIL)/.test(text) ? "begin" : "command");
+    this.expect(/^(EHLO|HELO|RSET|MAIL|STARTTLS)/.test(text) ? "begin" : "command");
     return { octets: this.line(text), stop };
   }
 
@@ -140,6 +140,11 @@ export class ModelClient {
     const last = this.random.chance(0.6);
     this.chunks.set(this.expect(last ? "last" : "chunk").place, body);
     return { octets: `BDAT ${body.length}${last ? " LAST" : ""}\r\n${body}`, stop: false };
+  }
+
+  /** It is gone: what still comes for it is lost. */
+  leave(): void {
+    this.done = true;
   }
 
   receive(octets: string): void {

@@ -10,7 +10,11 @@ export interface ServerTemper {
   /** Chance that it leaves instead of answering. */
   readonly departure: number;
   readonly keywords: readonly string[];
+  /** The operator asks for encryption: nothing of a mail may come before it. */
+  readonly encryptOnly: boolean;
 }
+
+const BEFORE_TLS = /^(EHLO|HELO|STARTTLS|RSET|NOOP|QUIT|BDAT 0)\b/i;
 
 export class ModelServer {
   /** Content of each message that was answered with 2xx (as it stood on the wire between commands, unstuffed). */
@@ -75,6 +79,8 @@ export class ModelServer {
     const line = this.input.slice(0, end);
     this.input = this.input.slice(end + 2);
     this.commands.push(line);
+    if (this.temper.encryptOnly && !this.tls && !BEFORE_TLS.test(line))
+      this.breaches.push(`in plaintext under encrypt: ${line}`);
     if (/[\r\n]/.test(line)) this.breaches.push(`bare CR or LF in a command: ${JSON.stringify(line)}`);
     if (this.mode === "auth") {
       this.mode = "command";

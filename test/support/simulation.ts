@@ -157,13 +157,16 @@ export class SimulatedTransport implements Transport {
 
   /** The peer's FIN. */
   fin(): void {
-    if (this.state !== "closed" && this.state !== "reset") this.handler.ended();
+    if (this.state === "closed" || this.state === "reset") return;
+    this.interrupted?.();
+    this.handler.ended();
   }
 
   /** The peer's RST. */
   rst(): void {
     if (this.state === "closed" || this.state === "reset") return;
     this.state = "closed";
+    this.interrupted?.();
     this.handler.closed(Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" }));
   }
 
@@ -383,6 +386,7 @@ export class Simulation {
       destination,
     );
     leg.tls = this.legTls;
+    options.bound?.(leg.local, destination);
     this.legs.push(leg);
     return Promise.resolve(leg);
   }

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TransactionFacts } from "../../../src/egress/contract.ts";
-import { ehloReply, ipDecision, Simulation, type SimulationOptions } from "../../support/simulation.ts";
+import {
+  ehloReply,
+  ipDecision,
+  Simulation,
+  type SimulationOptions,
+  settle,
+} from "../../support/simulation.ts";
 
 function routed(
   decide: (facts: TransactionFacts) => ReturnType<typeof ipDecision>,
@@ -184,4 +190,19 @@ test("an encrypted leg is not replaced by a plain one", async () => {
   await simulation.say("MAIL FROM:<bad@example.com>\r\n");
   await simulation.reply("220 mx\r\n");
   assert.match((await simulation.reply(ehloReply([]))).client, /^451 4\.4\.4 /);
+});
+
+test("a new leg that is lost while it is introduced takes the one that it was to replace with it", async () => {
+  let open = 0;
+  const simulation = routed(bySender, undefined, {
+    telemetry: { legDialled: () => open++, legClosed: () => open-- },
+  });
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  simulation.legs[1]?.rst();
+  await settle();
+  assert.match(simulation.client.take(), /^421 4\.4\.2 /);
+  assert.equal(simulation.legs[0]?.take(), "QUIT\r\n");
+  await simulation.clock.advance(10_000);
+  assert.equal(open, 0);
 });
