@@ -166,6 +166,11 @@ export class ChunkedBody implements MessageBody {
     else this.core.unblock();
   }
 
+  /** Commands between the chunks have their replies, too. */
+  legTurn(): void {
+    if (this.holding || this.refusing !== undefined) this.send();
+  }
+
   private sendPiece(piece: Piece): void {
     const { timeouts } = this.core.env.settings;
     if (piece.last) this.lastSent = true;

@@ -51,6 +51,8 @@ export interface MessageBody {
   readonly ended: boolean;
   /** Octets of DATA (as they leave, dot-stuffed) or of a chunk (as they came). */
   take(octets: Buffer[], end: boolean): void;
+  /** The destination answered something, this message's or not: what waited for it may go on. */
+  legTurn?(): void;
   /** The leg is gone. The body answers its own command; true: the session goes on without a leg. */
   legLost(loss: LegLost): boolean;
   /** The client is gone. True: wait for the destination's answer, then close. */

@@ -118,6 +118,17 @@ test("a chunk over the limit behind one that was not answered yet: both have the
   assert.match((await simulation.say("BDAT 1 LAST\r\nx")).client, /^503 5\.5\.1 /);
 });
 
+test("a command between two chunks, pipelined: the last chunk waits for its reply, and goes", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3\r\na\r\nNOOP\r\nBDAT 3 LAST\r\nb\r\n");
+  await simulation.reply("250 chunk\r\n");
+  assert.equal((await simulation.reply("250 noop\r\n")).leg, "BDAT 3 LAST\r\nb\r\n");
+  assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
+});
+
 test("MAIL behind a chunk that was refused begins a transaction of its own, its recipients with it", async () => {
   const simulation = new Simulation({ limits: { messageOctets: 1000 }, filter: () => undefined as never });
   await simulation.greet("PIPELINING", "CHUNKING");
