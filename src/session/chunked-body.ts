@@ -49,6 +49,8 @@ export class ChunkedBody implements MessageBody {
   /** A chunk was refused: the message is lost, and every further BDAT is out of order. */
   private failed = false;
   private lastSent = false;
+  /** Monotonic time of the client's end of data. */
+  private endedAt = 0;
   /** warp refuses this chunk, which resets the leg: only once the chunks before it were answered. */
   private refusing: Chunk | undefined;
 
@@ -78,6 +80,7 @@ export class ChunkedBody implements MessageBody {
 
   take(octets: Buffer[], end: boolean): void {
     const chunk = this.chunk as Chunk;
+    if (end && chunk.last) this.endedAt = this.core.env.clock.now();
     if (chunk.refusal === undefined) {
       for (const raw of octets) for (const piece of this.normalizer.read(raw)) this.collect(piece);
       if (end && chunk.last) this.collect(this.normalizer.end());
@@ -172,7 +175,8 @@ export class ChunkedBody implements MessageBody {
   }
 
   private sendPiece(piece: Piece): void {
-    const { timeouts } = this.core.env.settings;
+    const { clock, settings } = this.core.env;
+    const { timeouts } = settings;
     if (piece.last) this.lastSent = true;
     this.leg.expect(
       (reply, latencyMs) => {
@@ -180,7 +184,7 @@ export class ChunkedBody implements MessageBody {
         this.answered(piece, reply);
         this.send();
       },
-      piece.last ? timeouts.endOfDataMs : timeouts.dataBlockMs,
+      piece.last ? Math.max(1, this.endedAt + timeouts.endOfDataMs - clock.now()) : timeouts.dataBlockMs,
     );
     if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets])))
       this.core.legFull();

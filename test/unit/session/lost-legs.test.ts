@@ -129,6 +129,18 @@ test("a command between two chunks, pipelined: the last chunk waits for its repl
   assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
 });
 
+test("by BDAT, too, the nine minutes run from the client's end of data, not from when the last chunk went", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3\r\na\r\nBDAT 3 LAST\r\nb\r\n");
+  await simulation.clock.advance(170_000);
+  await simulation.reply("250 chunk\r\n");
+  await simulation.clock.advance(371_000);
+  assert.match(simulation.client.take(), /^451 4\.4\.2 /);
+});
+
 test("MAIL behind a chunk that was refused begins a transaction of its own, its recipients with it", async () => {
   const simulation = new Simulation({ limits: { messageOctets: 1000 }, filter: () => undefined as never });
   await simulation.greet("PIPELINING", "CHUNKING");
