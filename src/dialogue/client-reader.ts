@@ -47,6 +47,11 @@ export class ClientReader {
     return this.buffer === undefined ? 0 : this.buffer.length - this.start;
   }
 
+  /** The next octets are a message's or a chunk's. */
+  get inMessage(): boolean {
+    return this.mode === "data" || this.mode === "chunk";
+  }
+
   /** The reader of the message at hand: its octets and bare newlines so far. */
   get data(): DataReader | undefined {
     return this.message;

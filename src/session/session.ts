@@ -295,7 +295,7 @@ export class Session implements SessionCore, LegOwner {
   private setDeadline(idle: boolean, progress: boolean): void {
     const { dataBlockMs, idleMs } = this.env.settings.timeouts;
     const before = this.awaited;
-    const reading = this.body !== undefined && !this.body.ended && this.holds === 0 && !this.legIsFull;
+    const reading = this.reader.inMessage && this.holds === 0 && !this.legIsFull;
     if (this.clientIsFull)
       this.awaited = "room"; // runs since it took nothing more
     else this.awaited = reading ? "message" : idle ? "command" : "nothing";
@@ -352,7 +352,8 @@ export class Session implements SessionCore, LegOwner {
       this.client.reset();
       return this.clientLeft(new Error("the client reads nothing"));
     }
-    this.finishWith(this.open(), OWN.clientIdle);
+    // A chunk that it did not finish, or the one before it, has its place in the order already.
+    this.finishWith(this.replies.oldest() ?? this.open(), OWN.clientIdle);
   }
 
   // ----------------------------------------------------------------------------------------------------- from the leg

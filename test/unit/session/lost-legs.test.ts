@@ -141,6 +141,34 @@ test("by BDAT, too, the nine minutes run from the client's end of data, not from
   assert.match(simulation.client.take(), /^451 4\.4\.2 /);
 });
 
+for (const [which, keywords] of [
+  ["a chunk", ["PIPELINING", "CHUNKING"]],
+  ["a chunk that is refused", ["PIPELINING"]],
+] as const) {
+  test(`a client that stalls within ${which} is told, and the session ends`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet(...keywords);
+    await simulation.say(ENVELOPE);
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    await simulation.say("BDAT 30 LAST\r\na\r\n");
+    await simulation.clock.advance(186_000);
+    assert.match(simulation.client.take(), /^421 4\.4\.2 [^\r\n]*\r\n$/);
+    assert.equal(simulation.closed, true);
+  });
+}
+
+test("between two chunks it is the destination that is waited for, not the client", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3\r\na\r\n");
+  await simulation.reply("250 chunk\r\n");
+  await simulation.say("NOOP\r\n");
+  await simulation.clock.advance(200_000);
+  assert.equal((await simulation.reply("250 noop\r\n")).client, "250 noop\r\n");
+});
+
 test("MAIL behind a chunk that was refused begins a transaction of its own, its recipients with it", async () => {
   const simulation = new Simulation({ limits: { messageOctets: 1000 }, filter: () => undefined as never });
   await simulation.greet("PIPELINING", "CHUNKING");
