@@ -623,7 +623,17 @@ export class Commands {
         held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded).reply = refusal.facts;
         session.answerVerdict(session.open(), refusal.wire, held.tx);
       })
-      .catch((error: unknown) => this.routeFailed(command, held.tx, error))
+      .catch((error: unknown) => {
+        if (!session.isServing) return;
+        const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
+        if (error instanceof ReplayRefused) {
+          record.reply =
+            error.own === undefined
+              ? session.upstreamFacts(error.reply as Reply, undefined)
+              : session.ownFacts(error.own);
+        }
+        this.routeFailed(command, held.tx, error);
+      })
       .finally(() => session.unblock());
   }
 

@@ -92,6 +92,22 @@ test("the recipient decides where a rule needs it: warp answers MAIL, and sends 
   assert.equal((await simulation.reply("250 rcpt\r\n")).client, "250 rcpt\r\n");
 });
 
+test("a recipient for whom no leg could be had is on record with its reply", async () => {
+  const simulation = routed(() => ({ ...ipDecision("x"), kind: "none", causes: [] }) as never, {
+    sender: false,
+    recipient: true,
+  });
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  assert.match((await simulation.say("RCPT TO:<x@y>\r\n")).client, /^451 4\.4\.4 /);
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 ok\r\n");
+  const [tx] = simulation.transactions;
+  assert.equal(tx?.outcome, "deferred");
+  assert.equal(tx?.recipients[0]?.rcptReply?.code, 451);
+  assert.equal(tx?.recipients[0]?.rcptReply?.origin, "warp");
+});
+
 test("MAIL refused upstream becomes the reply to RCPT where warp had answered it", async () => {
   const simulation = routed(() => ipDecision("203.0.113.1/out1.example"), { sender: false, recipient: true });
   await greeted(simulation, "PIPELINING");
