@@ -57,15 +57,17 @@ export class DataReader {
     let state = this.state;
     let from = 0; // begin of the run that leaves as it came
     let i = 0;
+    // The next CR and LF at or behind `i`, found natively: a line costs two calls and no look at its octets.
+    let cr = -1;
+    let lf = -1;
     while (i < length) {
-      let c = chunk[i] as number;
+      const c = chunk[i] as number;
       if (state === "text") {
-        while (c !== CR && c !== LF) {
-          if (++i === length) break;
-          c = chunk[i] as number;
-        }
+        if (cr < i) cr = indexOrEnd(chunk, CR, i);
+        if (lf < i) lf = indexOrEnd(chunk, LF, i);
+        i = Math.min(cr, lf);
         if (i === length) break;
-        if (c === CR) {
+        if (i === cr) {
           if (i + 1 < length) {
             if (chunk[i + 1] === LF) {
               i += 2;

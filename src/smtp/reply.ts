@@ -151,14 +151,29 @@ export function firstLineText(wire: Buffer): string {
 
 /** The enhanced status code of a reply (RFC 2034, RFC 3463), from its last line; empty where there is none. */
 export function enhancedCode(wire: Buffer): string {
-  // "250 2.1.0 Ok": digit dot 1–3 digits dot 1–3 digits behind the code; the last line is the one that counts.
   let from = wire.length - 2;
   while (from > 0 && wire[from - 1] !== LF) from--;
-  if (wire[from + 5] !== 0x2e) return ""; // most replies to commands have none
-  const match = /^(\d)\d\d[ -](\1|[245])\.(\d{1,3})\.(\d{1,3})(?= |\r|$)/.exec(
-    wire.toString("latin1", from, Math.min(wire.length, from + 20)),
-  );
-  return match === null ? "" : `${match[2]}.${match[3]}.${match[4]}`;
+  // "250 2.1.0 Ok": class, subject and detail behind the code. Read by hand: it is asked of every reply.
+  const begin = from + 4;
+  const digit = wire[begin];
+  const isClass = digit === wire[from] || digit === 0x32 || digit === 0x34 || digit === 0x35;
+  if (!isClass || wire[begin + 1] !== 0x2e) return "";
+  const subjectEnd = endOfDigits(wire, begin + 2);
+  if (wire[subjectEnd] !== 0x2e) return "";
+  const end = endOfDigits(wire, subjectEnd + 1);
+  if (subjectEnd === begin + 2 || end === subjectEnd + 1 || !endsWord(wire[end])) return "";
+  return wire.toString("latin1", begin, end);
+}
+
+/** Index behind at most three digits. */
+function endOfDigits(wire: Buffer, from: number): number {
+  let at = from;
+  while (at - from < 3 && (wire[at] as number) >= 0x30 && (wire[at] as number) <= 0x39) at++;
+  return at;
+}
+
+function endsWord(octet: number | undefined): boolean {
+  return octet === undefined || octet === 0x20 || octet === CR;
 }
 
 /** A reply of one line from its parts; text is US-ASCII without CR or LF. */

@@ -74,7 +74,10 @@ test("the enhanced code is the one of the last line", () => {
   assert.equal(enhancedCode(Buffer.from("250-2.1.0 a\r\n250 2.1.5 b\r\n")), "2.1.5");
   assert.equal(enhancedCode(Buffer.from("421 4.7.28 slow down\r\n")), "4.7.28");
   assert.equal(enhancedCode(Buffer.from("250 ok\r\n")), "");
-  assert.equal(enhancedCode(Buffer.from("250 10.2.3 is no code\r\n")), "");
+  for (const none of ["10.2.3 x", "2.1 x", "2.1.1234", "2..1", "3.1.1", "2.1.0x", "2.1234.1", "2.1.", "x"]) {
+    assert.equal(enhancedCode(Buffer.from(`250 ${none}\r\n`)), "", none);
+  }
+  assert.equal(enhancedCode(Buffer.from("550 5.1.1\r\n")), "5.1.1");
 });
 
 test("an idle reader holds no buffer", () => {
