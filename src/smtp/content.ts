@@ -179,6 +179,11 @@ export class DataReader {
   }
 }
 
+function indexOrEnd(chunk: Buffer, octet: number, from: number): number {
+  const index = chunk.indexOf(octet, from);
+  return index < 0 ? chunk.length : index;
+}
+
 /**
  * Takes the dots of transparency out of what `DataReader` made (so: CRLF lines only), and its terminator. Since no LF comes
  * without its CR there, a line begins behind each LF; they are found by `indexOf`, not octet by octet.
