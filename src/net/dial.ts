@@ -66,13 +66,15 @@ export interface NodeDialerOptions {
   readonly mark: number;
   /** tproxy: a source IP of the client's may be one that this host doesn't have. */
   readonly transparent: boolean;
+  /** Addresses of a host name (`fixed`); default: the system's resolver. */
+  readonly lookup?: (name: string) => Promise<readonly { readonly address: string }[]>;
 }
 
 export class NodeDialer implements Dialer {
-  private readonly options: NodeDialerOptions;
+  private readonly options: Required<NodeDialerOptions>;
 
   constructor(options: NodeDialerOptions) {
-    this.options = options;
+    this.options = { lookup: (name) => lookup(name, { all: true }), ...options };
   }
 
   async dial(destination: Endpoint, options: DialOptions): Promise<Transport> {
@@ -83,12 +85,7 @@ export class NodeDialer implements Dialer {
   /** `fixed` with a host name: its addresses in the resolver's order, all within the one deadline. */
   private async dialName(destination: Endpoint, options: DialOptions): Promise<Transport> {
     const started = performance.now();
-    let addresses: { address: string }[];
-    try {
-      addresses = await lookup(destination.ip, { all: true });
-    } catch (error) {
-      throw new DialError("unreachable", `no address for ${destination.ip}`, error);
-    }
+    const addresses = await this.addressesOf(destination.ip, options);
     let last = new DialError("unreachable", `no address for ${destination.ip}`);
     for (const { address } of addresses) {
       const left = options.timeoutMs - (performance.now() - started);
@@ -102,6 +99,29 @@ export class NodeDialer implements Dialer {
       }
     }
     throw last;
+  }
+
+  /** The resolver knows no deadline of its own: who waits for it is let go in time. */
+  private addressesOf(name: string, options: DialOptions): Promise<readonly { readonly address: string }[]> {
+    return new Promise((resolve, reject) => {
+      const fail = (kind: DialErrorKind, text: string, cause?: unknown): void => {
+        clearTimeout(timer);
+        options.givingUp.onGivenUp(undefined);
+        reject(new DialError(kind, text, cause));
+      };
+      const timer = setTimeout(
+        () => fail("timeout", `no answer of the resolver for ${name} in time`),
+        options.timeoutMs,
+      );
+      options.givingUp.onGivenUp(() => fail("aborted", "nobody waits for the connection any more"));
+      this.options.lookup(name).then(
+        (addresses) => {
+          clearTimeout(timer);
+          resolve(addresses);
+        },
+        (error: unknown) => fail("unreachable", `no address for ${name}`, error),
+      );
+    });
   }
 
   private connect(destination: Endpoint, options: DialOptions): Promise<Transport> {
