@@ -9,7 +9,7 @@ import { spawnSync } from "node:child_process";
 import { compare } from "./relay/compare.ts";
 import { idle } from "./relay/idle.ts";
 import { latency } from "./relay/latency.ts";
-import type { Load } from "./relay/load.ts";
+import { type Load, send } from "./relay/load.ts";
 import { Processes, type Target } from "./relay/processes.ts";
 
 /** [name, octets, messages per measurement, sessions at a time] */
@@ -40,23 +40,28 @@ process.once("SIGINT", () => {
 });
 try {
   const sink = await processes.sink();
-  const relays = [
-    await processes.warp(sink.port),
-    await processes.haproxy(sink.port),
-    await processes.bare(sink.port),
-  ];
+  const relays = await relaysOf(sink);
   const targets = [...relays, sink];
+  // Compilers and caches first: nobody is measured cold.
+  for (const target of targets) await warmUp(target);
   if (only.includes("speed")) await speed(targets);
   if (only.includes("tls")) await encrypted();
   if (only.includes("latency")) await latency(targets, 300, quick ? 5 : 20);
-  if (only.includes("idle")) await idle(relays, quick ? [1000] : [1000, 5000]);
+  if (only.includes("idle")) await idle(await relaysOf(sink), quick ? [1000] : [1000, 5000]);
 } finally {
   processes.end();
 }
 
+/** New processes each time: a heap that load has grown says nothing about idle sessions. */
+async function relaysOf(sink: Target): Promise<Target[]> {
+  return [
+    await processes.warp(sink.port),
+    await processes.haproxy(sink.port),
+    await processes.bare(sink.port),
+  ];
+}
+
 async function speed(targets: readonly Target[]): Promise<void> {
-  // Compilers and caches first: nobody is measured cold.
-  for (const target of targets) await compareQuietly(target);
   for (const [name, octets, messages, sessions] of quick ? SIZES.slice(1, 3) : SIZES) {
     for (const reused of [false, true]) {
       const load: Load = { octets, messages: quick ? messages / 2 : messages, sessions, reused };
@@ -70,8 +75,7 @@ async function speed(targets: readonly Target[]): Promise<void> {
   }
 }
 
-async function compareQuietly(target: Target): Promise<void> {
-  const { send } = await import("./relay/load.ts");
+async function warmUp(target: Target): Promise<void> {
   for (const reused of [false, true]) {
     await send(target, { octets: 4096, messages: quick ? 4000 : 10_000, sessions: 20, reused });
   }
@@ -86,7 +90,7 @@ async function encrypted(): Promise<void> {
     await processes.haproxy(destination.port),
     destination,
   ];
-  for (const target of targets) await compareQuietly(target);
+  for (const target of targets) await warmUp(target);
   for (const [name, octets, messages] of [SIZES[1], SIZES[2]] as typeof SIZES) {
     for (const reused of [false, true]) {
       const load: Load = { octets, messages: messages / 4, sessions: 20, reused };

@@ -77,8 +77,11 @@ listen relay
 
   async warp(destinationPort: number, argv: readonly string[] = [], name = "warp"): Promise<Target> {
     const port = String(await freePort());
+    const file = join(this.folder, "warp.yaml");
+    // All sessions come from one address here.
+    writeFileSync(file, "limits: { sessions: 20000, sessions_per_client: 20000 }\n");
     const fixed = ["--ip", "127.0.0.1", "--port", port, "--destination", `127.0.0.1:${destinationPort}`];
-    return this.program("recording-warp.ts", [...fixed, ...argv], name);
+    return this.program("recording-warp.ts", ["--config", file, ...fixed, ...argv], name);
   }
 
   private async program(script: string, argv: readonly string[], name: string): Promise<Target> {
