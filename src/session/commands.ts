@@ -5,32 +5,18 @@
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
 import type { AddressFacts } from "../events/events.ts";
-import {
-  parseCapabilities,
-  rewriteEhloReply,
-  WITHHELD_ALWAYS,
-  WITHHELD_WITH_FILTER,
-} from "../smtp/capabilities.ts";
-import {
-  type Command,
-  mayBePipelined,
-  parseBdat,
-  parseCommand,
-  REDACTED_LINE,
-  redactAuth,
-  type Verb,
-} from "../smtp/command.ts";
-import { CRLF } from "../smtp/octets.ts";
+import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { domainOf, type Path, parsePath } from "../smtp/path.ts";
-import { firstLineText, formatReply, type Reply } from "../smtp/reply.ts";
-import { AuthExchange } from "./auth-exchange.ts";
+import { formatReply, type Reply } from "../smtp/reply.ts";
 import { ChunkedBody } from "./chunked-body.ts";
+import { Greeting } from "./greeting.ts";
 import { HeldBody } from "./held-body.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
-import { LegLost } from "./leg.ts";
 import { DialFailed } from "./leg-maker.ts";
 import { LegReplacement, ReplayRefused } from "./leg-replacement.ts";
+import { Login } from "./login.ts";
+import { PassingOn } from "./passing-on.ts";
 import type { Slot } from "./reply-queue.ts";
 import type { Session } from "./session.ts";
 import { StreamedBody } from "./streamed-body.ts";
@@ -51,26 +37,27 @@ const WITHOUT_CONTENT: ReadonlySet<Verb> = new Set<Verb>([
 export class Commands {
   private readonly session: Session;
   private readonly replacement: LegReplacement;
-  /** Octets for the leg that leave in one write at the end of the turn. */
-  private out: Buffer[] = [];
+  private readonly up: PassingOn;
+  private readonly greeting: Greeting;
+  private readonly login: Login;
   private tx: Transaction | undefined;
   /** The BDAT message at hand. */
   private chunked: ChunkedBody | HeldBody | undefined;
-  private auth: AuthExchange | undefined;
   /** Time of the last RCPT's reply. */
   private lastRcptAt: number | undefined;
   /** Swallows a chunk that belongs to no message, then answers. */
   private refusedChunk: Slot | undefined;
   /** A chunk was refused: what comes behind it would be a message with a hole, until RSET, MAIL or EHLO. */
   private chunkRefused = false;
-  /** STARTTLS of the client's: what it said before counts no more. */
-  private needsHello = false;
   /** MAIL that warp answered itself, until the first recipient decides the route. */
   private heldMail: { readonly command: Command; readonly tx: Transaction } | undefined;
 
   constructor(session: Session) {
     this.session = session;
     this.replacement = new LegReplacement(session);
+    this.up = new PassingOn(session);
+    this.greeting = new Greeting(session, this.up, this.replacement, () => this.leaveTransaction());
+    this.login = new Login(session, this.up);
   }
 
   get inTransaction(): boolean {
@@ -79,7 +66,7 @@ export class Commands {
 
   /** A line of the client, without CRLF. */
   line(line: Buffer): void {
-    if (this.auth !== undefined) return this.authAnswer(line);
+    if (this.login.awaitsAnswer) return this.login.answer(line);
     const command = parseCommand(line);
     const { session } = this;
     // BDAT needs none to be refused, and its octets have to be swallowed.
@@ -92,7 +79,7 @@ export class Commands {
   }
 
   private quitWithoutLeg(command: Command): void {
-    this.record(">|", command.line);
+    this.up.record(">|", command.line);
     const slot = this.session.open();
     slot.sent = () => this.session.close("client", "quit");
     this.session.answer(slot, OWN.goodbye);
@@ -108,7 +95,7 @@ export class Commands {
         this.forgetLost();
         this.dispatch(command);
       })
-      .catch((error: unknown) => this.replayFailed(session.open(), error))
+      .catch((error: unknown) => this.greeting.replayFailed(session.open(), error))
       .finally(() => session.unblock());
   }
 
@@ -125,15 +112,15 @@ export class Commands {
       // Only a leg that offered PIPELINING gets commands ahead of replies (RFC 2920 §3.1).
       return this.session.whenSettled(() => this.dispatch(command));
     }
-    if (!WITHOUT_CONTENT.has(command.verb) && !this.mayCarryMail()) {
-      return this.refuse(command, OWN.ehloFirst);
+    if (!WITHOUT_CONTENT.has(command.verb) && !this.greeting.mayCarryMail()) {
+      return this.up.refuse(command, OWN.ehloFirst);
     }
     switch (command.verb) {
       case "EHLO":
       case "HELO":
-        return this.helloCommand(command);
+        return this.greeting.hello(command);
       case "STARTTLS":
-        return this.starttls(command);
+        return this.greeting.starttls(command);
       case "MAIL":
         return this.mail(command);
       case "RCPT":
@@ -147,78 +134,15 @@ export class Commands {
       case "QUIT":
         return this.quit(command);
       case "AUTH":
-        return this.authCommand(command);
+        return this.login.begin(command);
       default:
         return this.other(command);
     }
   }
 
-  /** False: EHLO has not been said, or was refused, so the leg is not what the policy of the destination asks. */
-  private mayCarryMail(): boolean {
-    const { leg, env, destination } = this.session;
-    const { policy } = env.tls.rules.forDestination(destination.ip);
-    if (policy === "none" || policy === "may") return true;
-    return leg !== undefined && this.judgeDestination(leg).met;
-  }
-
-  // --------------------------------------------------------------------------------------------------- passing on
-
-  /** Passes a command on as it came; `answered` looks at the reply, which then goes down. */
-  private forward(
-    command: Command,
-    answered?: (reply: Reply, latencyMs: number, slot: Slot) => void,
-    kind: ExpectationKind = "plain",
-    timeoutMs = this.session.env.settings.timeouts.commandMs,
-    tx = this.tx,
-  ): void {
-    const { session } = this;
-    const leg = session.leg as Leg;
-    const slot = session.open();
-    const wait = !mayBePipelined(command.verb);
-    const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
-    this.record("->", shown, tx, shown !== command.line);
-    this.out.push(command.line, CRLF);
-    if (wait) session.block();
-    leg.expect(
-      (reply, latencyMs) => {
-        answered?.(reply, latencyMs, slot);
-        session.pass(slot, reply, tx);
-        if (wait) session.unblock();
-      },
-      timeoutMs,
-      kind,
-    );
-  }
-
-  /** Writes what this turn passed on. */
-  flush(): void {
-    if (this.out.length === 0) return;
-    const out = this.out;
-    this.out = [];
-    const { leg } = this.session;
-    if (leg !== undefined && leg.lost === undefined && !leg.write(Buffer.concat(out))) this.session.legFull();
-  }
-
-  private record(direction: "->" | ">|", data: Buffer, tx?: Transaction, redacted = false): void {
-    const { recorder, leg } = this.session;
-    if (!recorder.comm) return;
-    recorder.line(direction, data, {
-      transactionId: tx?.id ?? "",
-      leg: leg?.number ?? 0,
-      tls: this.session.client.encrypted,
-      redacted,
-    });
-  }
-
-  private refuse(command: Command, reply: (typeof OWN)[keyof typeof OWN], tx?: Transaction): void {
-    const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
-    this.record(">|", shown, tx, shown !== command.line);
-    this.session.answer(this.session.open(), reply, tx);
-  }
-
   private other(command: Command): void {
     const { session } = this;
-    if (this.withheld().has(command.word)) return this.refuse(command, OWN.notOffered);
+    if (this.greeting.withheld.has(command.word)) return this.up.refuse(command, OWN.notOffered);
     if (command.verb !== "OTHER") return this.forward(command);
     this.forward(command, (reply) => {
       // What a verb that warp doesn't know has done to the session cannot be repeated on another leg.
@@ -226,13 +150,30 @@ export class Commands {
     });
   }
 
-  private withheld(): ReadonlySet<string> {
-    return this.session.env.chain.required ? WITHHELD_WITH_FILTER : WITHHELD_ALWAYS;
+  /** Passes a command on; `tx`: the transaction that it belongs to. */
+  private forward(
+    command: Command,
+    answered?: (reply: Reply, latencyMs: number, slot: Slot) => void,
+    kind?: ExpectationKind,
+    timeoutMs?: number,
+    tx = this.tx,
+  ): void {
+    this.up.forward(command, tx, answered, kind, timeoutMs);
+  }
+
+  /** Writes what this turn passed on. */
+  flush(): void {
+    this.up.flush();
+  }
+
+  /** A line of a login was refused. */
+  cancelAuth(): void {
+    this.login.cancel();
   }
 
   private rset(command: Command): void {
     const old = this.leaveTransaction();
-    this.forward(command, () => old !== undefined && this.session.report(old), "plain", undefined, old);
+    this.forward(command, () => old !== undefined && this.session.report(old), undefined, undefined, old);
   }
 
   private quit(command: Command): void {
@@ -264,196 +205,17 @@ export class Commands {
     this.replacement.end();
   }
 
-  // -------------------------------------------------------------------------------------------------- EHLO and TLS
-
-  private helloCommand(command: Command): void {
-    const { session } = this;
-    session.block();
-    session.whenSettled(() => {
-      const old = this.leaveTransaction();
-      if (old !== undefined) session.report(old);
-      const slot = session.open();
-      session.hello = { esmtp: command.verb === "EHLO", name: command.argument, line: command.line };
-      this.needsHello = false;
-      this.introduce(slot)
-        .catch((error: unknown) => this.helloFailed(slot, error))
-        .finally(() => session.unblock());
-    });
-  }
-
-  private async introduce(slot: Slot): Promise<void> {
-    const { session } = this;
-    const hello = session.hello as NonNullable<typeof session.hello>;
-    const introduction = await this.replacement.introduceFirst(hello);
-    if (!session.isServing) return;
-    const leg = session.leg as Leg;
-    session.legIntroduced(leg);
-    const { reply } = introduction;
-    if (reply.code >= 300) {
-      session.shown = undefined;
-      return session.pass(slot, reply);
-    }
-    const verdict = this.judgeDestination(leg);
-    if (!verdict.met) {
-      this.noteShortfall(verdict);
-      return session.answer(slot, verdict.shortfall === "not_verified" ? OWN.notVerified : OWN.notEncrypted);
-    }
-    if (!hello.esmtp) return this.answerHelo(slot, introduction.esmtp, introduction.direct, reply);
-    const wire = rewriteEhloReply(reply.wire, {
-      withheld: this.withheld(),
-      sizeLimit: session.env.settings.limits.messageOctets,
-      starttls: session.env.tls.downstream() !== undefined && !session.client.encrypted,
-    });
-    session.shown = wire === reply.wire ? leg.capabilities : parseCapabilities(wire);
-    if (wire === reply.wire && introduction.direct) return session.pass(slot, reply);
-    if (introduction.direct) session.recorder.line("|<", reply.wire, { leg: leg.number, tls: leg.encrypted });
-    session.passChanged(slot, wire);
-  }
-
-  /** HELO has a reply of one line, also where warp said EHLO upstream. */
-  private answerHelo(slot: Slot, esmtp: boolean, direct: boolean, reply: Reply): void {
-    this.session.shown = undefined;
-    if (!esmtp && direct) return this.session.pass(slot, reply);
-    this.session.passChanged(slot, formatReply(reply.code, "", firstLineText(reply.wire)));
-  }
-
-  private judgeDestination(leg: Leg): TlsVerdict {
-    const { rules } = this.session.env.tls;
-    return judgeTls(
-      rules.forDestination(this.session.destination.ip),
-      leg.tlsFacts,
-      rules.privateAuthorities,
-    );
-  }
-
-  private noteShortfall(verdict: TlsVerdict): void {
-    const { session } = this;
-    session.recorder.note("tls_policy_unmet", `tls policy unmet: ${verdict.reason}`);
-    session.env.telemetry.log("warn", "tls_policy_unmet", verdict.reason, {
-      ...session.logFields(),
-      tls: session.leg?.tls?.version ?? "",
-    });
-  }
-
-  private helloFailed(slot: Slot, error: unknown): void {
-    const { session } = this;
-    if (!session.isServing) return;
-    const { rules } = session.env.tls;
-    const required = rules.forDestination(session.destination.ip).policy;
-    const insists = required === "encrypt" || required === "verify";
-    if (error instanceof LegLost && insists && session.leg?.tlsBegun === true) {
-      session.noteLoss(error);
-      session.dropLostLeg();
-      return session.answer(slot, OWN.notEncrypted);
-    }
-    this.replayFailed(slot, error);
-  }
-
-  /** A leg could not be had, or its destination refused what was replayed: the answer to the command at hand. */
-  private replayFailed(slot: Slot, error: unknown): void {
-    const { session } = this;
-    if (!session.isServing) return; // nobody waits for it any more
-    if (error instanceof ReplayRefused) {
-      if (error.own !== undefined) return session.answer(slot, error.own);
-      return session.pass(slot, error.reply as Reply);
-    }
-    if (error instanceof DialFailed) {
-      session.env.telemetry.log("warn", "dial_failed", error.message, session.logFields(), error.cause);
-      session.recorder.note("dial_failed", `dial failed: ${error.message}`);
-      return session.answer(slot, error.kind === "no_source_ip" ? OWN.noUsableLeg : OWN.dialFailed);
-    }
-    if (error instanceof LegLost) {
-      session.noteLoss(error);
-      session.dropLostLeg();
-      return session.answer(slot, OWN.legLost);
-    }
-    session.env.telemetry.log(
-      "error",
-      "session_failed",
-      "a command failed in warp",
-      session.logFields(),
-      error,
-    );
-    session.dropLostLeg();
-    session.answer(slot, OWN.legLost);
-  }
-
-  private starttls(command: Command): void {
-    const { session } = this;
-    const context = session.env.tls.downstream();
-    if (context === undefined || session.client.encrypted) return this.refuse(command, OWN.notOffered);
-    session.block();
-    session.whenSettled(() => {
-      this.record(">|", command.line);
-      const slot = session.open();
-      if (session.reader.buffered > 0) {
-        // RFC 3207 §4.2: whoever put it there is not the one that TLS will speak with.
-        session.env.telemetry.violation("downstream", "injected_plaintext");
-        session.answer(slot, OWN.pipelinedStarttls);
-        return session.unblock();
-      }
-      this.forgetPlaintext();
-      slot.sent = () => this.acceptTls(context);
-      session.answer(slot, OWN.readyForTls);
-    });
-  }
-
-  /** What was said in plaintext counts no more (RFC 3207 §4.2), upstream neither. */
-  private forgetPlaintext(): void {
-    const { session } = this;
-    const old = this.leaveTransaction();
-    if (old !== undefined) {
-      session.report(old);
-      session.resetUpstream();
-    }
-    session.hello = undefined;
-    session.shown = undefined;
-    this.needsHello = true;
-  }
-
-  private acceptTls(context: NonNullable<ReturnType<Session["env"]["tls"]["downstream"]>>): void {
-    const { session } = this;
-    const { telemetry, clock, settings } = session.env;
-    // The 220 leaves first: TLS takes the socket over behind it.
-    queueMicrotask(() => {
-      const timer = clock.after(settings.timeouts.tlsMs, () => session.client.reset());
-      session.client
-        .acceptTls(context)
-        .then((facts) => {
-          telemetry.tlsHandshake("downstream", "", facts.version, "ok");
-          session.downstreamTls = {
-            encrypted: true,
-            ...facts,
-            peerName: "",
-            verified: false,
-            reason: "",
-            policy: "",
-          };
-          session.recorder.note("client_tls", `tls with client ${facts.version} ${facts.cipher}`, {
-            tls: true,
-          });
-          session.unblock();
-        })
-        .catch((error: unknown) => {
-          telemetry.tlsHandshake("downstream", "", "", "failed");
-          telemetry.log("info", "client_tls_failed", (error as Error).message, session.logFields());
-          session.close("warp", "tls handshake failed");
-        })
-        .finally(() => timer.cancel());
-    });
-  }
-
   // ------------------------------------------------------------------------------------------------------ envelope
 
   private mail(command: Command): void {
     const { session } = this;
     const { settings } = session.env;
-    if (this.needsHello) return this.refuse(command, OWN.ehloFirst);
+    if (this.greeting.needsHello) return this.up.refuse(command, OWN.ehloFirst);
     const path = this.readPath(command, "FROM");
     const size = Number(path?.parameters.get("SIZE") ?? 0);
-    if (size > settings.limits.messageOctets) return this.refuse(command, OWN.tooLarge);
+    if (size > settings.limits.messageOctets) return this.up.refuse(command, OWN.tooLarge);
     if (path?.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
-      return this.refuse(command, OWN.notOfferedParameter);
+      return this.up.refuse(command, OWN.notOfferedParameter);
     if (this.chunked?.isLost) this.forgetLost();
     // Whether this one begins a transaction depends on what became of the MAIL before it.
     if (this.tx !== undefined && this.tx.mailReply === undefined && this.heldMail === undefined) {
@@ -463,7 +225,7 @@ export class Commands {
     const tx = this.newTransaction(command, path);
     if (this.nested()) {
       // A leg that took it all the same would carry a sender that nobody routed.
-      if (needs.sender || needs.recipient) return this.refuse(command, OWN.nestedMail);
+      if (needs.sender || needs.recipient) return this.up.refuse(command, OWN.nestedMail);
       return this.forwardMail(command, tx);
     }
     const failed = this.leaveTransaction(); // its MAIL was refused: only its record was still open
@@ -583,7 +345,7 @@ export class Commands {
       latencyMs: undefined,
       hook: reply.hook,
     };
-    this.record(">|", command.line, tx);
+    this.up.record(">|", command.line, tx);
     session.began(tx);
     tx.finalReply = facts;
     session.answerVerdict(session.open(), wire, tx);
@@ -592,8 +354,8 @@ export class Commands {
 
   private routeFailed(command: Command, tx: Transaction, error: unknown): void {
     if (!this.session.isServing) return;
-    this.record(">|", command.line, tx);
-    this.replayFailed(this.session.open(), error);
+    this.up.record(">|", command.line, tx);
+    this.greeting.replayFailed(this.session.open(), error);
   }
 
   /** The route waits for the first recipient: warp takes MAIL itself, and sends it with that one. */
@@ -601,7 +363,7 @@ export class Commands {
     this.tx = tx;
     this.heldMail = { command, tx };
     this.session.began(tx);
-    this.refuse(command, OWN.mailHeld, tx);
+    this.up.refuse(command, OWN.mailHeld, tx);
   }
 
   private rcpt(command: Command): void {
@@ -619,7 +381,7 @@ export class Commands {
     this.sendHeldMail(held, address)
       .then((refusal) => {
         if (refusal === undefined) return this.forwardRcpt(command, address);
-        this.record(">|", command.line, held.tx);
+        this.up.record(">|", command.line, held.tx);
         held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded).reply = refusal.facts;
         session.answerVerdict(session.open(), refusal.wire, held.tx);
       })
@@ -670,10 +432,10 @@ export class Commands {
     const record = tx?.addRecipient(address, session.env.settings.limits.recipientsRecorded);
     const verdict = this.judgeRecipient(address.address);
     if (verdict !== undefined && !verdict.met) {
-      this.noteShortfall(verdict);
+      this.greeting.noteShortfall(verdict);
       const own = verdict.shortfall === "not_verified" ? OWN.recipientNotVerified : OWN.recipientNotEncrypted;
       if (record !== undefined) record.reply = session.ownFacts(own);
-      return this.refuse(command, own, tx);
+      return this.up.refuse(command, own, tx);
     }
     if (tx === undefined || record === undefined) return this.forward(command);
     this.forward(command, (reply, latencyMs) => {
@@ -696,7 +458,7 @@ export class Commands {
 
   private data(command: Command): void {
     const { session } = this;
-    if (this.chunked !== undefined) return this.refuse(command, OWN.bdatOutOfOrder);
+    if (this.chunked !== undefined) return this.up.refuse(command, OWN.bdatOutOfOrder);
     if (!session.env.chain.required) return this.forwardData(command);
     session.block();
     session.whenSettled(() => {
@@ -731,7 +493,7 @@ export class Commands {
   private holdData(command: Command): void {
     const { session } = this;
     const tx = this.tx as Transaction;
-    this.record(">|", command.line, tx);
+    this.up.record(">|", command.line, tx);
     session.answer(session.open(), OWN.startMessage, tx);
     session.reader.expectData();
     session.body = new HeldBody(session, tx, "data");
@@ -740,11 +502,11 @@ export class Commands {
   private bdat(command: Command): void {
     const { session } = this;
     const argument = parseBdat(command.argument);
-    if (argument === undefined) return this.refuse(command, OWN.badBdat);
+    if (argument === undefined) return this.up.refuse(command, OWN.badBdat);
     const continues = this.chunked !== undefined;
     const begin = (): void => {
-      this.record(session.env.chain.required ? ">|" : "->", command.line, this.tx);
-      this.flush(); // a chunk's octets go out at once, behind what was said before
+      this.up.record(session.env.chain.required ? ">|" : "->", command.line, this.tx);
+      this.up.flush(); // a chunk's octets go out at once, behind what was said before
       session.reader.expectChunk(argument.octets);
       const slot = session.open();
       if (!this.chunkRefused) this.chunked ??= this.newChunked();
@@ -788,59 +550,6 @@ export class Commands {
   /** The whole message was read: later commands belong to the next transaction. */
   messageRead(): void {
     this.leaveTransaction();
-  }
-
-  // ---------------------------------------------------------------------------------------------------------- AUTH
-
-  private authCommand(command: Command): void {
-    const exchange = new AuthExchange(command);
-    this.forward(command, (reply) => this.authReplied(exchange, reply), "auth");
-  }
-
-  /** A line of the exchange: it is the client's secret (RFC 4954), passed on and shown to nobody. */
-  private authAnswer(line: Buffer): void {
-    const { session } = this;
-    const exchange = this.auth as AuthExchange;
-    if (session.leg === undefined) return session.answer(session.open(), OWN.pinnedLegGone);
-    this.auth = undefined;
-    session.reader.expectCommand();
-    exchange.answered(line);
-    this.record("->", REDACTED_LINE, undefined, true);
-    const slot = session.open();
-    this.out.push(line, CRLF);
-    session.block();
-    session.leg.expect(
-      (reply) => {
-        this.authReplied(exchange, reply);
-        session.pass(slot, reply);
-        session.unblock();
-      },
-      session.env.settings.timeouts.commandMs,
-      "auth",
-    );
-  }
-
-  /** A line of the exchange was refused by warp: upstream, too, has to know that there is none (RFC 4954 §4). */
-  cancelAuth(): void {
-    const { session } = this;
-    if (this.auth === undefined) return;
-    this.auth = undefined;
-    session.reader.expectCommand();
-    const leg = session.leg;
-    if (leg === undefined) return;
-    leg.expect((reply) => {
-      if (reply.code === 334) leg.lose("unexpected_reply", "334 to a cancelled AUTH");
-    }, session.env.settings.timeouts.commandMs);
-    this.out.push(Buffer.from("*\r\n"));
-  }
-
-  private authReplied(exchange: AuthExchange, reply: Reply): void {
-    const { session } = this;
-    if (reply.code < 400) session.pinned = true;
-    if (reply.code === 334) {
-      this.auth = exchange;
-      session.reader.expectExchange();
-    } else if (reply.code < 300) session.authUser = exchange.user;
   }
 }
 
