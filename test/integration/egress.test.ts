@@ -185,9 +185,18 @@ rules:
     };
     isFull = true;
     const deadline = Date.now() + 10_000;
-    while (notices.length === 0 && Date.now() < deadline)
-      assert.match(await told(), /^421 4\.7\.0 mx\.example/);
-    isFull = false;
+    try {
+      // The notice takes its way through the hook's stream: meanwhile the pool's other IP may cool down as well.
+      for (let texts = 0; notices.length === 0 && Date.now() < deadline; texts++) {
+        assert.match(
+          await told(),
+          texts === 0 ? /^421 4\.7\.0 mx\.example/ : /^(421 4\.7\.0 mx\.example|451 4\.4\.4)/,
+        );
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    } finally {
+      isFull = false;
+    }
     assert.match(notices[0]?.fields.source_ip ?? "", /^127\.0\.0\.1[12]$/);
   });
 });
