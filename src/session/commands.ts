@@ -41,6 +41,8 @@ export class Commands {
   private readonly greeting: Greeting;
   private readonly login: Login;
   private tx: Transaction | undefined;
+  /** Counts transactions that were left. */
+  private ended = 0;
   /** The BDAT message at hand. */
   private chunked: ChunkedBody | HeldBody | undefined;
   /** Time of the last RCPT's reply. */
@@ -188,6 +190,7 @@ export class Commands {
   /** The transaction at hand is over for later commands; its record waits for the replies that are still to come. */
   private leaveTransaction(): Transaction | undefined {
     const old = this.tx;
+    this.ended++;
     this.tx = undefined;
     this.chunked = undefined;
     this.chunkRefused = false;
@@ -266,13 +269,16 @@ export class Commands {
 
   private forwardMail(command: Command, tx: Transaction): void {
     const { session } = this;
-    if (this.tx === tx) session.began(tx);
+    const isNested = this.tx !== tx;
+    const { ended } = this;
+    if (!isNested) session.began(tx);
     this.forward(
       command,
       (reply, latencyMs) => {
         tx.mailMs = latencyMs;
         tx.mailReply = session.upstreamFacts(reply, latencyMs);
-        if (this.tx === tx || reply.code >= 300) return;
+        // A RSET or EHLO that was pipelined behind it has ended it already.
+        if (!isNested || reply.code >= 300 || ended !== this.ended) return;
         // Taken although a transaction was open: it is the one at hand now.
         const old = this.leaveTransaction();
         if (old !== undefined) session.report(old);
@@ -536,6 +542,13 @@ export class Commands {
     if (!leg.capabilities.has("CHUNKING")) return undefined;
     tx.dataAt = this.lastRcptAt;
     return new ChunkedBody(session, tx, leg);
+  }
+
+  /** Replies came: what waits for them goes on. */
+  legTurn(): void {
+    this.session.body?.legTurn?.();
+    // A message that is refused already may still owe a chunk its reply.
+    if (this.chunked instanceof ChunkedBody && this.chunked !== this.session.body) this.chunked.legTurn();
   }
 
   /** Octets of a chunk. */

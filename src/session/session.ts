@@ -359,7 +359,7 @@ export class Session implements SessionCore, LegOwner {
   // ----------------------------------------------------------------------------------------------------- from the leg
 
   legTurn(leg: Leg): void {
-    if (leg === this.leg) this.body?.legTurn?.();
+    if (leg === this.leg) this.commands.legTurn();
     if (leg === this.leg && leg.outstanding === 0 && this.settled !== undefined) {
       const run = this.settled;
       this.settled = undefined;

@@ -237,3 +237,14 @@ test("QUIT of an authenticated session whose leg was reset is still answered 221
   await simulation.say(`${"x".repeat(50)}\r\n.\r\n`);
   assert.match((await simulation.say("QUIT\r\n")).client, /^221 2\.0\.0 /);
 });
+
+test("MAIL and RSET in one segment: the transaction is over, also when the reply to MAIL comes", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRSET\r\n");
+  await simulation.reply("250 m\r\n250 r\r\n250 reset\r\n");
+  const { client, leg } = await simulation.say("BDAT 2 LAST\r\nhi");
+  assert.match(client, /^503 5\.5\.1 /);
+  assert.equal(leg, "");
+  assert.equal(simulation.transactions.length, 1);
+});
