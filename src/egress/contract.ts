@@ -129,12 +129,15 @@ export interface RouteQuestion {
   readonly transactionId: string;
   readonly session: SessionFacts;
   readonly mailFrom: AddressFacts;
+  /** The first one, where a rule needs it. */
   readonly recipient: AddressFacts | undefined;
+  /** The identity that reputation counts for. */
   readonly sender: string;
   readonly score: number;
   readonly tier: string;
   readonly pools: readonly string[];
 }
+/** The hook's wish; the caller checks that pool or IP exist. */
 export type RouteAnswer =
   | { readonly kind: "pool"; readonly hook: string; readonly pool: string }
   | { readonly kind: "source_ip"; readonly hook: string; readonly sourceIp: string }

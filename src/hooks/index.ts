@@ -23,7 +23,7 @@ import { RouteCaller } from "./route-caller.ts";
 import type { HookSettings, Hooks, HooksDependencies, HooksSettings } from "./settings.ts";
 import { UlidSource } from "./ulid.ts";
 
-export type { SelectRoute } from "./select-route.ts";
+export type { SelectRoute } from "../egress/contract.ts";
 export type { HookSettings, Hooks, HooksDependencies, HooksSettings, HookTls } from "./settings.ts";
 
 /** Octets of encoded events in memory. With a journal, what is not there is read from disk. */

@@ -1,6 +1,7 @@
 /** SelectRoute over gRPC: the first hook in order that says it selects routes and is there. */
 import { fromBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import type { RouteAnswer, RouteQuestion, SelectRoute } from "../egress/contract.ts";
 import type { Telemetry } from "../events/telemetry.ts";
 import { validateReject } from "../filter/verdict.ts";
 import {
@@ -11,8 +12,10 @@ import {
 import { type HookConnection, SERVICE } from "./connection.ts";
 import { encodeRouteQuestion, type SourceFacts } from "./event-encoding.ts";
 import { type CallFailure, callFailure, printable } from "./failure.ts";
-import { type RouteAnswer, type RouteQuestion, SELECT_ROUTE_MS, type SelectRoute } from "./select-route.ts";
 import { WireWriter } from "./wire.ts";
+
+/** Whatever takes longer, or goes wrong, means that the rules decide. */
+const SELECT_ROUTE_MS = 200;
 
 export class RouteCaller implements SelectRoute {
   private readonly connections: readonly HookConnection[];

@@ -2,6 +2,8 @@
  * What this part needs of the configuration and of the program around it. `Config` (src/config) fits `HooksSettings` as it
  * is; times in ms, sizes in octets.
  */
+
+import type { SelectRoute } from "../egress/contract.ts";
 import type { EventKind, EventSink, Notice } from "../events/events.ts";
 import type { Telemetry } from "../events/telemetry.ts";
 import type { OnFailure } from "../filter/chain.ts";
@@ -9,7 +11,6 @@ import type { FilterChain, HoldStore } from "../filter/contract.ts";
 import type { When } from "../filter/when.ts";
 import type { HookAddress } from "../sdk/address.ts";
 import type { OctetPool } from "../stores/budget.ts";
-import type { SelectRoute } from "./select-route.ts";
 
 export type HookRole = "filter" | "observe";
 
