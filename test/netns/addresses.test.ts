@@ -54,7 +54,7 @@ describe("warp by default", { skip }, () => {
       const warp = await Warp.start(lab, host);
       assert.doesNotMatch(host.run("nft", "list", "ruleset"), /ipv6/);
       await send(host, "ipv4-alone");
-      assert.equal(warp.sessions, 1);
+      assert.equal(await warp.sessions(), 1);
       assert.equal(await peerOf(destination, "ipv4-alone"), "192.0.2.1");
       await warp.stop();
     });
@@ -65,7 +65,7 @@ describe("warp by default", { skip }, () => {
       const warp = await Warp.start(lab, host);
       host.run("ip", "address", "add", "192.0.2.9/24", "dev", "eth0");
       await send(host, "later", "--local-interface", "192.0.2.9");
-      assert.equal(warp.sessions, 1);
+      assert.equal(await warp.sessions(), 1);
       assert.equal(await peerOf(destination, "later"), "192.0.2.9");
       await warp.stop();
     });

@@ -44,7 +44,7 @@ describe("warp's own connections", { skip }, () => {
     const withoutRights = ["setpriv", "--bounding-set", "-net_admin,-net_raw"];
     const warp = await Warp.start(lab, host, { under: withoutRights, rules: ["--uid", "0"] });
     const done = await send("by-user");
-    const sessions = warp.sessions;
+    const sessions = await warp.sessions();
     await warp.stop();
     assert.equal(done.status, 0, `${done.stdout}${warp.program.lines.join("\n")}`);
     assert.equal(sessions, 1);
@@ -57,7 +57,7 @@ describe("warp's own connections", { skip }, () => {
     await rulesOf66.program.stop();
     const warp = await Warp.start(lab, host, { capture: false });
     const done = await send("loop");
-    const sessions = warp.sessions;
+    const sessions = await warp.sessions();
     await warp.stop();
     const log = warp.program.lines.join("\n");
     assert.notEqual(done.status, 0);

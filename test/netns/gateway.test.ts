@@ -97,7 +97,10 @@ describe("a gateway with warp", { skip }, () => {
     assert.ok(four?.intact && six?.intact);
     assert.notEqual(four.tls, "");
     assert.notEqual(six.tls, "");
-    assert.deepEqual([...(warp?.destinations ?? [])].sort(), ["192.0.2.10:25", "[2001:db8::10]:25"]);
+    assert.deepEqual([...((await warp?.destinations()) ?? [])].sort(), [
+      "192.0.2.10:25",
+      "[2001:db8::10]:25",
+    ]);
     return [four, six];
   }
 
@@ -143,7 +146,7 @@ describe("a gateway with warp", { skip }, () => {
       const input = makeMessage(id, 100).octets.subarray(0, -2);
       const done = await gateway.complete("swaks", args, { input });
       assert.equal(done.status, 0, done.stdout + done.stderr);
-      assert.equal(warp?.sessions, 1);
+      assert.equal(await warp?.sessions(), 1);
       const line = await destination.line(new RegExp(`"id":"${id}"`));
       assert.equal((JSON.parse(line) as Taken).peer, "192.0.2.1");
     });

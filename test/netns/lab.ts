@@ -146,6 +146,14 @@ export class Program {
     return this.#lines;
   }
 
+  /** Resolves once no line has come for 200 ms: under load a line may be written some ms after what it tells. */
+  async quiet(): Promise<void> {
+    for (let seen = -1; seen !== this.#lines.length; ) {
+      seen = this.#lines.length;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+
   /** The first line, past or to come, that matches. */
   line(pattern: RegExp, timeoutMs = 15_000): Promise<string> {
     return this.until(

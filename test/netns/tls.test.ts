@@ -110,7 +110,7 @@ describe("TLS through warp", { skip }, () => {
     const args = ["--server", "192.0.2.20", "--port", "465", "--tlsc", "--tls-get-peer-cert", ...envelope];
     const input = makeMessage("opaque", 20_000).octets.subarray(0, -2);
     const done = await host.complete("swaks", args, { input });
-    const sessions = warp.sessions;
+    const sessions = await warp.sessions();
     await warp.stop();
     assert.equal(done.status, 0, done.stdout + done.stderr);
     assert.equal((await takenBy(implicit, "opaque")).intact, true);

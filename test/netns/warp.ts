@@ -57,12 +57,14 @@ export class Warp {
   }
 
   /** Connections that it has accepted so far. */
-  get sessions(): number {
+  async sessions(): Promise<number> {
+    await this.program.quiet();
     return this.program.lines.filter((line) => /\bconnected from /.test(line)).length;
   }
 
   /** Destinations that it has connected to so far: "192.0.2.10:25". */
-  get destinations(): ReadonlySet<string> {
+  async destinations(): Promise<ReadonlySet<string>> {
+    await this.program.quiet();
     const found = this.program.lines.flatMap((line) => /\bconnected to (\S+)/.exec(line)?.[1] ?? []);
     return new Set(found);
   }
