@@ -6,6 +6,7 @@
  * A bare LF and a bare CR each become CRLF. A dot behind one was at no line's start when it came, so it isn't unstuffed;
  * it is at one when it leaves, so it is stuffed.
  */
+import { Newlines } from "./newlines.ts";
 import { CR, CRLF, DOT, EMPTY, LF } from "./octets.ts";
 
 const TERMINATOR = Buffer.from(".\r\n");
@@ -57,17 +58,13 @@ export class DataReader {
     let state = this.state;
     let from = 0; // begin of the run that leaves as it came
     let i = 0;
-    // The next CR and LF at or behind `i`, found natively: a line costs two calls and no look at its octets.
-    let cr = -1;
-    let lf = -1;
+    const newlines = new Newlines(chunk);
     while (i < length) {
       const c = chunk[i] as number;
       if (state === "text") {
-        if (cr < i) cr = indexOrEnd(chunk, CR, i);
-        if (lf < i) lf = indexOrEnd(chunk, LF, i);
-        i = Math.min(cr, lf);
+        i = newlines.next(i);
         if (i === length) break;
-        if (i === cr) {
+        if (chunk[i] === CR) {
           if (i + 1 < length) {
             if (chunk[i + 1] === LF) {
               i += 2;
@@ -179,11 +176,6 @@ export class DataReader {
   }
 }
 
-function indexOrEnd(chunk: Buffer, octet: number, from: number): number {
-  const index = chunk.indexOf(octet, from);
-  return index < 0 ? chunk.length : index;
-}
-
 /**
  * Takes the dots of transparency out of what `DataReader` made (so: CRLF lines only), and its terminator. Since no LF comes
  * without its CR there, a line begins behind each LF; they are found by `indexOf`, not octet by octet.
@@ -272,10 +264,9 @@ export class NewlineNormalizer {
       if (chunk[0] === LF) from = 1;
       else this.bareNewlines++;
     }
-    for (let i = from; i < chunk.length; i++) {
-      const c = chunk[i] as number;
-      if (c !== CR && c !== LF) continue;
-      if (c === CR) {
+    const newlines = new Newlines(chunk);
+    for (let i = newlines.next(from); i < chunk.length; i = newlines.next(i + 1)) {
+      if (chunk[i] === CR) {
         if (i + 1 === chunk.length) {
           if (i > from) out.push(chunk.subarray(from, i));
           from = chunk.length;
