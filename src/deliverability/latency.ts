@@ -5,6 +5,17 @@
  */
 export const STAGES = ["connect", "greeting", "ehlo", "tls", "mail", "rcpt", "data", "end_of_data"] as const;
 export type Stage = (typeof STAGES)[number];
+/** How long the stages of one transaction took, ms; undefined: not reached. */
+export interface StageTimes {
+  readonly connectMs?: number | undefined;
+  readonly greetingMs?: number | undefined;
+  readonly ehloMs?: number | undefined;
+  readonly tlsMs?: number | undefined;
+  readonly mailMs?: number | undefined;
+  readonly rcptMs?: number | undefined;
+  readonly dataMs?: number | undefined;
+  readonly endOfDataMs?: number | undefined;
+}
 
 export interface LatencySettings {
   readonly baselineHalfLifeMs: number;
@@ -37,13 +48,32 @@ interface Series {
 export class StageLatencies {
   readonly #settings: LatencySettings;
   readonly #series = new Map<Stage, Series>();
+  /** The stages of one transaction decay by the same factor. */
+  #decay = { elapsedMs: 0, factor: 1 };
+  #slow = 0;
 
   constructor(settings: LatencySettings) {
     this.#settings = settings;
   }
 
+  /** Some stage is slow now. */
+  get isSlow(): boolean {
+    return this.#slow > 0;
+  }
+
+  addAll(times: StageTimes, now: number): void {
+    if (times.connectMs !== undefined) this.add("connect", times.connectMs, now);
+    if (times.greetingMs !== undefined) this.add("greeting", times.greetingMs, now);
+    if (times.ehloMs !== undefined) this.add("ehlo", times.ehloMs, now);
+    if (times.tlsMs !== undefined) this.add("tls", times.tlsMs, now);
+    if (times.mailMs !== undefined) this.add("mail", times.mailMs, now);
+    if (times.rcptMs !== undefined) this.add("rcpt", times.rcptMs, now);
+    if (times.dataMs !== undefined) this.add("data", times.dataMs, now);
+    if (times.endOfDataMs !== undefined) this.add("end_of_data", times.endOfDataMs, now);
+  }
+
   add(stage: Stage, ms: number, now: number): void {
-    const { baselineHalfLifeMs, fastShare, minSamples } = this.#settings;
+    const { fastShare, minSamples } = this.#settings;
     const sample = Math.log(Math.max(ms, 0.1));
     const series = this.#series.get(stage);
     if (series === undefined) {
@@ -51,13 +81,19 @@ export class StageLatencies {
       return;
     }
     series.fast += fastShare * (sample - series.fast);
-    series.weight *= 2 ** (-Math.max(0, now - series.at) / baselineHalfLifeMs);
-    series.at = Math.max(series.at, now);
+    if (now > series.at) {
+      series.weight *= this.#remaining(now - series.at);
+      series.at = now;
+    }
     // A slow time moves its own baseline only a little: it must not look normal at once, and may in the end.
     const share = series.slow ? 0.1 : 1;
     series.weight += share;
     series.baseline += (share / series.weight) * (sample - series.baseline);
-    if (series.weight >= minSamples) series.slow = this.#isSlow(series);
+    if (series.weight < minSamples) return;
+    const isSlow = this.#isSlow(series);
+    if (isSlow === series.slow) return;
+    series.slow = isSlow;
+    this.#slow += isSlow ? 1 : -1;
   }
 
   /** The stages that are slow now, each with its numbers in ms. */
@@ -89,7 +125,16 @@ export class StageLatencies {
     });
   }
 
+  #remaining(elapsedMs: number): number {
+    if (this.#decay.elapsedMs !== elapsedMs) {
+      this.#decay = { elapsedMs, factor: 2 ** (-elapsedMs / this.#settings.baselineHalfLifeMs) };
+    }
+    return this.#decay.factor;
+  }
+
   #isSlow({ fast, baseline, slow }: Series): boolean {
+    // Nearly always it is about as fast as ever, or faster.
+    if (fast <= baseline) return false;
     const ratio = Math.exp(fast - baseline);
     if (slow) return ratio > this.#settings.leave;
     return ratio >= this.#settings.enter && Math.exp(fast) - Math.exp(baseline) >= this.#settings.minExtraMs;

@@ -10,7 +10,15 @@
  * A cooling IP is not used for that provider, and for that provider alone. Pure: the clock comes in; changes go out by a
  * callback. Bounded: the pair that was used longest ago is forgotten.
  */
-import { DEFAULT_LATENCY, type LatencySettings, type Stage, StageLatencies } from "./latency.ts";
+import { BoundedMap } from "../egress/bounded-map.ts";
+import {
+  DEFAULT_LATENCY,
+  type LatencySettings,
+  type Stage,
+  StageLatencies,
+  type StageTimes,
+} from "./latency.ts";
+import { pairKey } from "./pair.ts";
 import type { ReplyClass } from "./reply-classes.ts";
 
 export type IpStateName = "normal" | "slowed" | "throttled" | "blocked";
@@ -92,11 +100,12 @@ interface Pair {
 export class ThrottleBook {
   readonly #settings: ThrottleSettings;
   readonly #onChange: (change: IpStateChange) => void;
-  readonly #pairs = new Map<string, Pair>();
+  readonly #pairs: BoundedMap<string, Pair>;
 
   constructor(settings: ThrottleSettings, onChange: (change: IpStateChange) => void) {
     this.#settings = settings;
     this.#onChange = onChange;
+    this.#pairs = new BoundedMap(settings.maxPairs);
   }
 
   /** One transaction's answer, or a greeting's. */
@@ -110,39 +119,46 @@ export class ThrottleBook {
     this.#judge(pair, pair.answers, now);
   }
 
-  /** How long the stages of one transaction took, ms. */
-  timed(ip: string, provider: string, latencies: readonly (readonly [Stage, number])[], now: number): void {
+  /** How long the stages of one transaction took. */
+  timed(ip: string, provider: string, times: StageTimes, now: number): void {
     const pair = this.#pair(ip, provider, now);
-    for (const [stage, ms] of latencies) pair.latencies.add(stage, ms, now);
+    pair.latencies.addAll(times, now);
     this.#expire(pair, now);
-    const slow = pair.latencies.slowStages();
-    if (pair.state === "normal" && slow.length > 0) {
-      const why = slow.map(
-        ({ stage, ms, baselineMs }) => `${stage} ${ms.toFixed(0)} ms, was ${baselineMs.toFixed(0)}`,
-      );
+    if (pair.state === "normal" && pair.latencies.isSlow) {
+      const why = pair.latencies
+        .slowStages()
+        .map(({ stage, ms, baselineMs }) => `${stage} ${ms.toFixed(0)} ms, was ${baselineMs.toFixed(0)}`);
       this.#change(pair, "slowed", 0, why.join("; "), now);
-    } else if (pair.state === "slowed" && pair.until === 0 && slow.length === 0) {
+    } else if (pair.state === "slowed" && pair.until === 0 && !pair.latencies.isSlow) {
       this.#change(pair, "normal", 0, "latency is back", now);
     }
   }
 
   /** As of now; changes whose time has come are made (and told) first. */
   view(ip: string, provider: string, now: number): IpView {
-    const pair = this.#pairs.get(key(ip, provider));
+    const pair = this.#pairs.get(pairKey(ip, provider));
     if (pair === undefined) return { state: "normal", until: 0, why: "" };
     this.#expire(pair, now);
     return { state: pair.state, until: pair.until, why: pair.why };
   }
 
+  /** The state of `view`, for those who decide by it. */
+  state(ip: string, provider: string, now: number): IpStateName {
+    const pair = this.#pairs.get(pairKey(ip, provider));
+    if (pair === undefined) return "normal";
+    this.#expire(pair, now);
+    return pair.state;
+  }
+
   answers(ip: string, provider: string, now: number): IpAnswers {
-    const pair = this.#pairs.get(key(ip, provider));
+    const pair = this.#pairs.get(pairKey(ip, provider));
     if (pair === undefined) return { ok: 0, throttled: 0, blocked: 0 };
     this.#decay(pair, now);
     return { ...pair.answers };
   }
 
   baselines(ip: string, provider: string): Readonly<Partial<Record<Stage, number>>> {
-    return this.#pairs.get(key(ip, provider))?.latencies.baselines() ?? {};
+    return this.#pairs.get(pairKey(ip, provider))?.latencies.baselines() ?? {};
   }
 
   /**
@@ -163,12 +179,12 @@ export class ThrottleBook {
 
   /** Makes the changes whose time has come; for whoever has a timer. */
   tick(now: number): void {
-    for (const pair of this.#pairs.values()) this.#expire(pair, now);
+    for (const [, pair] of [...this.#pairs.entries()]) this.#expire(pair, now);
   }
 
   /** Everything that isn't normal, for a state file and for people. */
   *entries(): Generator<IpStateChange> {
-    for (const { ip, provider, state, until, why, at } of this.#pairs.values()) {
+    for (const [, { ip, provider, state, until, why, at }] of this.#pairs.entries()) {
       if (state !== "normal") yield { ip, provider, state, until, why, from: "normal", at };
     }
   }
@@ -184,10 +200,11 @@ export class ThrottleBook {
     const { run, share, blockedMs, blockedMaxMs, throttledMs, throttledMaxMs } = this.#settings;
     const total = answers.ok + answers.throttled + answers.blocked;
     const reached = (evidence: "throttled" | "blocked") =>
-      (pair.runOf === evidence && pair.run >= run) ||
-      (pair.runOf === evidence && answers[evidence] >= run && answers[evidence] >= share * total) ||
-      // On probation one is enough.
-      (pair.runOf === evidence && pair.level > 0 && pair.state === "slowed" && pair.until > 0);
+      pair.runOf === evidence &&
+      (pair.run >= run ||
+        (answers[evidence] >= run && answers[evidence] >= share * total) ||
+        // On probation one is enough.
+        (pair.level > 0 && pair.state === "slowed" && pair.until > 0));
     if (pair.state !== "blocked" && reached("blocked")) {
       // Throttled and then blocked is one cooling, not two.
       const level = isCooling(pair.state) ? pair.level - 1 : pair.level;
@@ -235,34 +252,30 @@ export class ThrottleBook {
   #decay(pair: Pair, now: number): void {
     if (now <= pair.at) return;
     const factor = 2 ** (-(now - pair.at) / this.#settings.halfLifeMs);
-    for (const name of ["ok", "throttled", "blocked"] as const) pair.answers[name] *= factor;
+    pair.answers.ok *= factor;
+    pair.answers.throttled *= factor;
+    pair.answers.blocked *= factor;
     pair.at = now;
   }
 
   #pair(ip: string, provider: string, now: number): Pair {
-    const id = key(ip, provider);
-    let pair = this.#pairs.get(id);
-    if (pair === undefined) {
-      pair = {
-        ip,
-        provider,
-        at: now,
-        answers: { ok: 0, throttled: 0, blocked: 0 },
-        runOf: undefined,
-        run: 0,
-        state: "normal",
-        until: 0,
-        why: "",
-        level: 0,
-        latencies: new StageLatencies(this.#settings.latency),
-      };
-    } else {
-      this.#pairs.delete(id);
-    }
-    this.#pairs.set(id, pair);
-    if (this.#pairs.size > this.#settings.maxPairs) {
-      this.#pairs.delete(this.#pairs.keys().next().value as string);
-    }
+    const key = pairKey(ip, provider);
+    const known = this.#pairs.get(key);
+    if (known !== undefined) return known;
+    const pair: Pair = {
+      ip,
+      provider,
+      at: now,
+      answers: { ok: 0, throttled: 0, blocked: 0 },
+      runOf: undefined,
+      run: 0,
+      state: "normal",
+      until: 0,
+      why: "",
+      level: 0,
+      latencies: new StageLatencies(this.#settings.latency),
+    };
+    this.#pairs.set(key, pair);
     return pair;
   }
 }
@@ -278,8 +291,4 @@ export interface SharedIp {
 
 export function isCooling(state: IpStateName): state is "throttled" | "blocked" {
   return state === "throttled" || state === "blocked";
-}
-
-function key(ip: string, provider: string): string {
-  return `${ip}|${provider}`;
 }

@@ -5,7 +5,6 @@
  */
 
 import { classifyReply } from "../deliverability/classify.ts";
-import type { Stage } from "../deliverability/latency.ts";
 import { dayOf, type IpLedger } from "../deliverability/ledger.ts";
 import { type Evidence, evidenceOf, type ThrottleBook } from "../deliverability/throttle.ts";
 import type {
@@ -15,7 +14,6 @@ import type {
   EventSink,
   ReplyFacts,
   SessionFacts,
-  Timing,
   WarpEvent,
 } from "../events/events.ts";
 import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
@@ -71,12 +69,13 @@ export class OutcomeSink implements EventSink {
     const at = now();
     const { ip, provider } = this.#pair(event.session);
     const answers = { ok: 0, throttled: 0, blocked: 0 };
-    for (const evidence of evidenceIn(event)) {
-      answers[evidence] += 1;
-      throttle.answered(ip, provider, evidence, at);
+    const evidence = evidenceIn(event);
+    for (const kind of evidence) {
+      answers[kind] += 1;
+      throttle.answered(ip, provider, kind, at);
     }
-    throttle.timed(ip, provider, latencies(event), at);
-    if (answers.ok + answers.throttled + answers.blocked > 0) {
+    throttle.timed(ip, provider, event.timing, at);
+    if (evidence.length > 0) {
       ledger.countAnswers(ip, provider, answers, () => throttle.baselines(ip, provider));
     }
     if (event.finalReply?.origin === "upstream") ledger.countMessages(ip, provider, dayOf(at), 1);
@@ -105,37 +104,25 @@ export class OutcomeSink implements EventSink {
   }
 }
 
+const NONE: readonly Evidence[] = [];
+const TAKEN: readonly Evidence[] = ["ok"];
+
 /** Each kind of evidence once per transaction; acceptance does not outweigh a throttle in the same one. */
-function evidenceIn(event: AfterTransaction): ReadonlySet<Evidence> {
-  const replies: (ReplyFacts | undefined)[] = [event.mailReply, event.dataReply, event.finalReply];
-  for (const { rcptReply, finalReply } of event.recipients) replies.push(rcptReply, finalReply);
-  const found = new Set<Evidence>();
-  for (const reply of replies) {
-    if (reply === undefined || reply.origin !== "upstream" || reply.code < 400) continue;
-    const evidence = evidenceOf(classOf(reply, event.session.provider));
-    if (evidence !== undefined) found.add(evidence);
+function evidenceIn(event: AfterTransaction): readonly Evidence[] {
+  const { session, mailReply, dataReply, finalReply } = event;
+  const found: Evidence[] = [];
+  const note = (reply: ReplyFacts | undefined): void => {
+    if (reply === undefined || reply.code < 400 || reply.origin !== "upstream") return;
+    const evidence = evidenceOf(classOf(reply, session.provider));
+    if (evidence !== undefined && !found.includes(evidence)) found.push(evidence);
+  };
+  note(mailReply);
+  note(dataReply);
+  note(finalReply);
+  for (const recipient of event.recipients) {
+    note(recipient.rcptReply);
+    note(recipient.finalReply);
   }
-  const { finalReply } = event;
-  if (found.size === 0 && finalReply?.origin === "upstream" && finalReply.code < 300) found.add("ok");
-  return found;
-}
-
-const TIMED_STAGES: readonly (readonly [stage: Stage, key: keyof Timing])[] = [
-  ["connect", "connectMs"],
-  ["greeting", "greetingMs"],
-  ["ehlo", "ehloMs"],
-  ["tls", "tlsMs"],
-  ["mail", "mailMs"],
-  ["rcpt", "rcptMs"],
-  ["data", "dataMs"],
-  ["end_of_data", "endOfDataMs"],
-];
-
-function latencies({ timing }: AfterTransaction): readonly (readonly [Stage, number])[] {
-  const reached: [Stage, number][] = [];
-  for (const [stage, key] of TIMED_STAGES) {
-    const ms = timing[key];
-    if (ms !== undefined) reached.push([stage, ms]);
-  }
-  return reached;
+  if (found.length > 0) return found;
+  return finalReply?.origin === "upstream" && finalReply.code < 300 ? TAKEN : NONE;
 }

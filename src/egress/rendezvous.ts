@@ -12,25 +12,41 @@ export interface Weighted {
 
 /** All candidates, the key's own one first, then the one that would follow it, and so on. */
 export function rendezvous<T extends Weighted>(key: string, candidates: readonly T[]): readonly T[] {
+  if (candidates.length < 2) return candidates;
+  const hashedKey = hashed("\0", hashed(key, START));
   return candidates
-    .map((candidate) => ({ candidate, score: rendezvousScore(key, candidate) }))
+    .map((candidate) => ({ candidate, score: rendezvousScore(hashedKey, candidate) }))
     .sort((a, b) => b.score - a.score || (a.candidate.name < b.candidate.name ? -1 : 1))
     .map(({ candidate }) => candidate);
 }
 
-function rendezvousScore(key: string, { name, weight }: Weighted): number {
-  return -weight / Math.log(unit(`${key}\0${name}`));
+function rendezvousScore(hashedKey: Lanes, { name, weight }: Weighted): number {
+  return -weight / Math.log(unitOf(hashed(name, hashedKey)));
 }
 
 /** Evenly spread in (0, 1): FNV-1a in two lanes, then mixed (MurmurHash3's finaliser), 53 bits. */
 export function unit(text: string): number {
-  let a = 0x811c9dc5;
-  let b = 0xc9dc5118;
+  return unitOf(hashed(text, START));
+}
+
+interface Lanes {
+  readonly a: number;
+  readonly b: number;
+}
+const START: Lanes = { a: 0x811c9dc5, b: 0xc9dc5118 };
+
+/** Goes on where `from` ended: what stands at the front of many texts is hashed once. */
+function hashed(text: string, from: Lanes): Lanes {
+  let { a, b } = from;
   for (let i = 0; i < text.length; i += 1) {
     const code = text.charCodeAt(i);
     a = Math.imul(a ^ code, 0x01000193);
     b = Math.imul(b ^ code, 0x85ebca6b) ^ (b >>> 13);
   }
+  return { a, b };
+}
+
+function unitOf({ a, b }: Lanes): number {
   const high = mix(a ^ mix(b)) >>> 5;
   const low = mix(b ^ Math.imul(a, 0x9e3779b1)) >>> 6;
   return (high * 2 ** 26 + low + 0.5) / 2 ** 53;

@@ -93,6 +93,7 @@ export function compileRule(rule: Rule, isOwnAddress: (ip: string) => boolean): 
     const tiers = new Set(match.tier);
     conditions.push(["tier", ({ tier }) => tier !== undefined && tiers.has(tier)]);
   }
+  const tests = conditions.map(([, test]) => test);
   const needs = (...keys: string[]) => conditions.some(([key]) => keys.includes(key));
   return {
     ...rule,
@@ -100,7 +101,7 @@ export function compileRule(rule: Rule, isOwnAddress: (ip: string) => boolean): 
     needsRecipient: needs("recipient_domain"),
     needsTier: needs("tier"),
     explain: (facts) => conditions.map(([key, test]) => ({ key, holds: test(facts) })),
-    matches: (facts) => conditions.every(([, test]) => test(facts)),
+    matches: (facts) => tests.every((test) => test(facts)),
   };
 }
 

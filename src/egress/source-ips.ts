@@ -3,6 +3,7 @@
  * below its daily and its connection cap. Those that can are ordered by rendezvous hash of the key.
  */
 import { dayOf, type IpLedger } from "../deliverability/ledger.ts";
+import { pairKey } from "../deliverability/pair.ts";
 import { isCooling, type ThrottleBook } from "../deliverability/throttle.ts";
 import type { UnusableCause } from "./contract.ts";
 import { rendezvous } from "./rendezvous.ts";
@@ -52,7 +53,7 @@ export class SourceIps {
 
   /** The pool's IPs for one destination, in the order of the key's hash. */
   choose(pool: Pool, key: string, use: Use): Choice {
-    const usable: (PoolIp & { readonly name: string; readonly weight: number })[] = [];
+    const usable: { readonly listed: PoolIp; readonly name: string; readonly weight: number }[] = [];
     const unusable: { ip: string; cause: UnusableCause | "family" }[] = [];
     for (const candidate of pool.ips) {
       const cause = this.cause(candidate, pool, use);
@@ -60,12 +61,12 @@ export class SourceIps {
         unusable.push({ ip: candidate.ip, cause });
         continue;
       }
-      const { state } = this.#throttle.view(candidate.ip, use.provider, use.now);
+      const state = this.#throttle.state(candidate.ip, use.provider, use.now);
       // A slowed IP keeps half of its share: it is watched, not left.
       const weight = (candidate.weight ?? 1) * (state === "slowed" ? 0.5 : 1);
-      usable.push({ ...candidate, name: candidate.ip, weight });
+      usable.push({ listed: candidate, name: candidate.ip, weight });
     }
-    return { usable: rendezvous(key, usable), unusable };
+    return { usable: rendezvous(key, usable).map(({ listed }) => listed), unusable };
   }
 
   /** Why an IP can't be used now; undefined: it can. */
@@ -74,7 +75,7 @@ export class SourceIps {
     const { ip, dailyCap } = candidate;
     if (ip.includes(":") !== ipv6) return "family";
     if (!this.isLocal(ip, now)) return "not_local";
-    if (isCooling(this.#throttle.view(ip, provider, now).state)) return "cooling";
+    if (isCooling(this.#throttle.state(ip, provider, now))) return "cooling";
     if (dailyCap !== undefined) {
       const day = dayOf(now);
       this.#ledger.refreshMessages(ip, provider, day);
@@ -82,7 +83,7 @@ export class SourceIps {
     }
     if (pool.maxConnections !== undefined && !ownLegs.includes(ip)) {
       const own = Math.max(1, Math.floor(pool.maxConnections * share));
-      if ((this.#legs.get(`${ip}|${provider}`) ?? 0) >= own) return "cap";
+      if (this.connections(ip, provider) >= own) return "cap";
     }
     return undefined;
   }
@@ -100,18 +101,16 @@ export class SourceIps {
   }
 
   opened(ip: string, provider: string): void {
-    const id = `${ip}|${provider}`;
-    this.#legs.set(id, (this.#legs.get(id) ?? 0) + 1);
+    this.#legs.set(pairKey(ip, provider), this.connections(ip, provider) + 1);
   }
 
   closed(ip: string, provider: string): void {
-    const id = `${ip}|${provider}`;
-    const left = (this.#legs.get(id) ?? 0) - 1;
-    if (left > 0) this.#legs.set(id, left);
-    else this.#legs.delete(id);
+    const left = this.connections(ip, provider) - 1;
+    if (left > 0) this.#legs.set(pairKey(ip, provider), left);
+    else this.#legs.delete(pairKey(ip, provider));
   }
 
   connections(ip: string, provider: string): number {
-    return this.#legs.get(`${ip}|${provider}`) ?? 0;
+    return this.#legs.get(pairKey(ip, provider)) ?? 0;
   }
 }

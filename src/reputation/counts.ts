@@ -49,6 +49,16 @@ export function times(a: Tally, factor: number): Tally {
   };
 }
 
+function scaledPlus(a: Tally, factor: number, b: Tally): Tally {
+  return {
+    ok: a.ok * factor + b.ok,
+    defer: a.defer * factor + b.defer,
+    refuse: a.refuse * factor + b.refuse,
+    unknown: a.unknown * factor + b.unknown,
+    spam: a.spam * factor + b.spam,
+  };
+}
+
 /** The same counts as seen at `now`; time never runs backwards. */
 export function decayed(counts: Counts, halfLivesMs: readonly number[], now: number): Counts {
   if (now <= counts.at) return counts;
@@ -70,11 +80,13 @@ export function counted(
   halfLivesMs: readonly number[],
   now: number,
 ): Counts {
-  const base = decayed(counts, halfLivesMs, now);
+  const elapsed = now - counts.at;
   return {
-    at: base.at,
-    total: base.total + recipients,
-    windows: base.windows.map((window) => plus(window, tally)),
+    at: Math.max(counts.at, now),
+    total: counts.total + recipients,
+    windows: halfLivesMs.map((halfLife, i) =>
+      scaledPlus(counts.windows[i] ?? EMPTY_TALLY, remaining(elapsed, halfLife), tally),
+    ),
   };
 }
 

@@ -26,6 +26,9 @@ export const NULL_SENDER = "<>";
 
 /** "mail_from:alice@example.com", "sender_domain+client:example.com|192.0.2.7". */
 export function identityOf(facts: IdentityFacts, settings: IdentitySettings): string {
+  const [first, ...more] = settings.kinds;
+  if (first !== undefined && more.length === 0)
+    return `${first}:${identityPart(first, facts, settings.strip)}`;
   const values = settings.kinds.map((kind) => identityPart(kind, facts, settings.strip));
   return `${settings.kinds.join("+")}:${values.join("|")}`;
 }
@@ -51,8 +54,12 @@ function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlyS
   }
 }
 
+/** Nothing to undo in it (no separator, no tag), and no domain to lower. */
+const NORMAL = /^[^\s@+=<>]+@[a-z0-9._-]*[a-z0-9_-]$/;
+
 /** The address that reputation counts for; `<>` for the null sender. Idempotent. */
 export function normaliseAddress(address: string, strip: ReadonlySet<Strip>): string {
+  if (NORMAL.test(address) && !strip.has("verp")) return address;
   let current = address.trim();
   if (current === "" || current === NULL_SENDER) return NULL_SENDER;
   // Most addresses have nothing to undo: no separator, no tag.

@@ -6,7 +6,7 @@
 import { classifyReply } from "../deliverability/classify.ts";
 import type { ReplyClass } from "../deliverability/reply-classes.ts";
 import type { AfterTransaction, FilterOutcome, ReplyFacts } from "../events/events.ts";
-import { type Counter, EMPTY_TALLY, type Tally } from "./counts.ts";
+import type { Counter, Tally } from "./counts.ts";
 
 /** A filter's score that makes a message spam for sure; half of it is where evidence begins (Rspamd rejects at 15). */
 export const DEFAULT_SPAM_SCORE = 15;
@@ -34,33 +34,27 @@ export function tallyOf(
   event: AfterTransaction,
   spamScore = DEFAULT_SPAM_SCORE,
 ): TransactionTally | undefined {
-  const tally: Record<Counter, number> = { ...EMPTY_TALLY };
+  const { mailReply, session, filters } = event;
+  const tally: Record<Counter, number> = { ok: 0, defer: 0, refuse: 0, unknown: 0, spam: 0 };
   let recipients = 0;
-  for (const reply of senderReplies(event)) {
-    const counter = counterOf(reply, event.session.provider);
-    if (counter === undefined) continue;
+  const count = (reply: ReplyFacts | undefined): void => {
+    if (reply === undefined || reply.origin !== "upstream") return;
+    const counter = counterOf(reply, session.provider);
+    if (counter === undefined) return;
     tally[counter] += 1;
     recipients += 1;
-  }
-  const evidence = Math.max(0, ...event.filters.map((filter) => spamEvidence(filter, spamScore)));
+  };
+  // One final answer per recipient, or MAIL's where that was refused.
+  for (const { finalReply } of event.recipients) count(finalReply);
+  if (event.recipients.length === 0 && mailReply !== undefined && mailReply.code >= 400) count(mailReply);
+  let evidence = 0;
+  for (const filter of filters) evidence = Math.max(evidence, spamEvidence(filter, spamScore));
   if (evidence > 0) {
     const about = Math.max(1, event.recipients.length);
     tally.spam += evidence * about;
     recipients = Math.max(recipients, about);
   }
   return recipients === 0 ? undefined : { tally, recipients };
-}
-
-/** Final answers of upstream: one per recipient, or MAIL's where that was refused. */
-function senderReplies(event: AfterTransaction): readonly ReplyFacts[] {
-  const { mailReply, recipients } = event;
-  if (recipients.length === 0) {
-    const refused = mailReply !== undefined && mailReply.code >= 400 && mailReply.origin === "upstream";
-    return refused ? [mailReply] : [];
-  }
-  return recipients
-    .map(({ finalReply }) => finalReply)
-    .filter((reply) => reply !== undefined && reply.origin === "upstream") as ReplyFacts[];
 }
 
 function counterOf(reply: ReplyFacts, provider: string): Counter | undefined {

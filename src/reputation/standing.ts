@@ -23,10 +23,18 @@ export function newRecord(settings: ReputationSettings, now: number): SenderReco
 
 /** The record as it is at `now`: decayed, its tier moved where the score asks for it. */
 export function recordAt(record: SenderRecord, settings: ReputationSettings, now: number): SenderRecord {
-  const counts = decayed(record.counts, settings.score.halfLivesMs, now);
+  return judged(record, decayed(record.counts, settings.score.halfLivesMs, now), settings, now).record;
+}
+
+/** The record with counts that are as of `now`, and the score that they give. */
+function judged(
+  { tier, pin }: SenderRecord,
+  counts: Counts,
+  settings: ReputationSettings,
+  now: number,
+): { readonly record: SenderRecord; readonly score: number } {
   const value = score(counts.windows, settings.score);
-  const tier = nextTier(record.tier, value, now, settings.ladder);
-  return { counts, tier, pin: record.pin };
+  return { record: { counts, tier: nextTier(tier, value, now, settings.ladder), pin }, score: value };
 }
 
 export function recordWith(
@@ -37,7 +45,7 @@ export function recordWith(
   now: number,
 ): SenderRecord {
   const counts = counted(record.counts, tally, recipients, settings.score.halfLivesMs, now);
-  return recordAt({ ...record, counts }, settings, now);
+  return judged(record, counts, settings, now).record;
 }
 
 export function standingOf(
@@ -47,10 +55,12 @@ export function standingOf(
   now: number,
   source: Standing["source"] = "store",
 ): Standing {
-  const current = recordAt(record ?? newRecord(settings, now), settings, now);
+  const known = record ?? newRecord(settings, now);
+  const counts = decayed(known.counts, settings.score.halfLivesMs, now);
+  const { record: current, score: value } = judged(known, counts, settings, now);
   return {
     identity,
-    score: score(current.counts.windows, settings.score),
+    score: value,
     tier: current.pin ?? current.tier.tier,
     pin: current.pin,
     since: current.tier.since,

@@ -51,23 +51,28 @@ export function ladder(settings: TierSettings): TierLadder {
 
 /** The tier that a score asks for, given the one that holds now; no dwell. */
 export function askedTier(current: string, score: number, { low, high }: TierLadder): string {
-  const held = (side: TierLadder["low"]) => side.findIndex(({ name }) => name === current);
-  const heldLow = held(low);
-  for (const [i, tier] of low.entries()) {
-    if (score <= tier.enter || (heldLow >= 0 && heldLow <= i && score < tier.leave)) return tier.name;
+  const heldLow = indexIn(low, current);
+  for (let i = 0; i < low.length; i += 1) {
+    const { name, enter, leave } = low[i]!;
+    if (score <= enter || (heldLow >= 0 && heldLow <= i && score < leave)) return name;
   }
-  const heldHigh = held(high);
-  for (const [i, tier] of high.entries()) {
-    if (score >= tier.enter || (heldHigh >= 0 && heldHigh <= i && score > tier.leave)) return tier.name;
+  const heldHigh = indexIn(high, current);
+  for (let i = 0; i < high.length; i += 1) {
+    const { name, enter, leave } = high[i]!;
+    if (score >= enter || (heldHigh >= 0 && heldHigh <= i && score > leave)) return name;
   }
   return NEUTRAL;
 }
 
+function indexIn(side: TierLadder["low"], tier: string): number {
+  return side.findIndex(({ name }) => name === tier);
+}
+
 /** Where a tier stands: negative below neutral, 0 neutral (or unknown), positive above. */
 export function tierRank(name: string, { low, high }: TierLadder): number {
-  const lowIndex = low.findIndex((tier) => tier.name === name);
+  const lowIndex = indexIn(low, name);
   if (lowIndex >= 0) return lowIndex - low.length;
-  const highIndex = high.findIndex((tier) => tier.name === name);
+  const highIndex = indexIn(high, name);
   return highIndex >= 0 ? high.length - highIndex : 0;
 }
 

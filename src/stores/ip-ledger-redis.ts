@@ -7,6 +7,7 @@
 
 import { STAGES, type Stage } from "../deliverability/latency.ts";
 import type { IpLedger } from "../deliverability/ledger.ts";
+import { pairKey } from "../deliverability/pair.ts";
 import {
   DEFAULT_THROTTLE,
   type IpAnswers,
@@ -46,8 +47,10 @@ interface Outgoing {
   throttled: number;
   blocked: number;
   state: IpStateChange | undefined;
-  baselines: Readonly<Partial<Record<Stage, number>>>;
+  baselines: () => Baselines;
 }
+type Baselines = Readonly<Partial<Record<Stage, number>>>;
+const NO_BASELINES = (): Baselines => ({});
 
 export class RedisIpLedger implements IpLedger {
   readonly #options: RedisLedgerOptions;
@@ -55,6 +58,7 @@ export class RedisIpLedger implements IpLedger {
   readonly #known = new DayMessages();
   /** Counted here and not confirmed, per pair and day. */
   readonly #unsent = new Map<string, { ip: string; provider: string; day: string; messages: number }>();
+  #lastId = { pair: "", day: "", id: "" };
   readonly #refreshed = new BoundedMap<string, number>(MAX_PAIRS);
   readonly #timer: NodeJS.Timeout;
   /** Pair → end of cooling, as listed the last time. */
@@ -68,18 +72,14 @@ export class RedisIpLedger implements IpLedger {
     this.#timer.unref();
   }
 
-  countAnswers(
-    ip: string,
-    provider: string,
-    answers: IpAnswers,
-    baselines: () => Readonly<Partial<Record<Stage, number>>>,
-  ): void {
+  countAnswers(ip: string, provider: string, answers: IpAnswers, baselines: () => Baselines): void {
     const out = this.#out(ip, provider);
     if (out === undefined) return;
     out.ok += answers.ok;
     out.throttled += answers.throttled;
     out.blocked += answers.blocked;
-    out.baselines = baselines();
+    // What they are is asked for when they go out, not with every message.
+    out.baselines = baselines;
   }
 
   shareState(change: IpStateChange): void {
@@ -88,19 +88,19 @@ export class RedisIpLedger implements IpLedger {
   }
 
   countMessages(ip: string, provider: string, day: string, messages: number): void {
-    const id = `${ip}|${provider}:${day}`;
+    const id = this.#unsentId(pairKey(ip, provider), day);
     const unsent = this.#unsent.get(id);
     if (unsent !== undefined) unsent.messages += messages;
     else if (this.#unsent.size < MAX_PAIRS) this.#unsent.set(id, { ip, provider, day, messages });
   }
 
   messages(ip: string, provider: string, day: string): number {
-    const pair = `${ip}|${provider}`;
-    return this.#known.get(pair, day) + (this.#unsent.get(`${pair}:${day}`)?.messages ?? 0);
+    const pair = pairKey(ip, provider);
+    return this.#known.get(pair, day) + (this.#unsent.get(this.#unsentId(pair, day))?.messages ?? 0);
   }
 
   refreshMessages(ip: string, provider: string, day: string): void {
-    const pair = `${ip}|${provider}`;
+    const pair = pairKey(ip, provider);
     const now = this.#options.now();
     if (now - (this.#refreshed.get(pair) ?? 0) < REFRESH_MS || !this.#isReady) return;
     this.#refreshed.set(pair, now);
@@ -113,7 +113,7 @@ export class RedisIpLedger implements IpLedger {
 
   ask(ip: string, provider: string): void {
     if (!this.#isReady) return;
-    void this.#send({ ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: {} });
+    void this.#send(nothingOf(ip, provider));
   }
 
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void {
@@ -126,15 +126,23 @@ export class RedisIpLedger implements IpLedger {
     if (this.#isReady) await Promise.all(this.#flush());
   }
 
+  /** Asked for with every message, and nearly always the same. */
+  #unsentId(pair: string, day: string): string {
+    if (this.#lastId.pair !== pair || this.#lastId.day !== day) {
+      this.#lastId = { pair, day, id: `${pair}:${day}` };
+    }
+    return this.#lastId.id;
+  }
+
   get #isReady(): boolean {
     return this.#options.client.status === "ready";
   }
 
   #out(ip: string, provider: string): Outgoing | undefined {
-    const id = `${ip}|${provider}`;
+    const id = pairKey(ip, provider);
     let out = this.#outgoing.get(id);
     if (out === undefined && this.#outgoing.size < MAX_PAIRS) {
-      out = { ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: {} };
+      out = nothingOf(ip, provider);
       this.#outgoing.set(id, out);
     }
     return out;
@@ -190,7 +198,7 @@ export class RedisIpLedger implements IpLedger {
         state?.until ?? 0,
         state?.why ?? "",
         IP_TTL_MS,
-        ...Object.entries(out.baselines).flat(),
+        ...Object.entries(out.baselines()).flat(),
       ])) as readonly string[];
       this.#listener?.(ip, provider, sharedOf(reply));
       if (state !== undefined) await this.#list(state);
@@ -201,7 +209,7 @@ export class RedisIpLedger implements IpLedger {
 
   async #list({ ip, provider, state, until }: IpStateChange): Promise<void> {
     const { client, prefix } = this.#options;
-    const pair = `${ip}|${provider}`;
+    const pair = pairKey(ip, provider);
     if (isCooling(state)) await client.zadd(coolingKey(prefix), until, pair);
     else await client.zrem(coolingKey(prefix), pair);
   }
@@ -216,17 +224,21 @@ export class RedisIpLedger implements IpLedger {
     const { ip, provider, day, messages } = unsent;
     const key = messagesKey(prefix, ip, provider, day);
     // Counted here at once: the cap holds while the write is under way.
-    this.#known.add(`${ip}|${provider}`, day, messages);
+    this.#known.add(pairKey(ip, provider), day, messages);
     try {
       const total = await client.incrby(key, messages);
-      this.#known.set(`${ip}|${provider}`, day, total);
+      this.#known.set(pairKey(ip, provider), day, total);
       if (total === messages) await client.expire(key, MESSAGES_TTL_S);
     } catch (error) {
-      this.#known.add(`${ip}|${provider}`, day, -messages);
+      this.#known.add(pairKey(ip, provider), day, -messages);
       this.countMessages(ip, provider, day, messages);
       onError?.(error as Error);
     }
   }
+}
+
+function nothingOf(ip: string, provider: string): Outgoing {
+  return { ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: NO_BASELINES };
 }
 
 function sharedOf([ok, throttled, blocked, state, until, why, ...baselines]: readonly string[]): SharedIp {

@@ -4,6 +4,7 @@
  */
 
 import type { IpLedger } from "../deliverability/ledger.ts";
+import { pairKey } from "../deliverability/pair.ts";
 import type { IpStateChange, SharedIp } from "../deliverability/throttle.ts";
 import { BoundedMap } from "../egress/bounded-map.ts";
 import { EMPTY_TALLY, type Tally } from "../reputation/counts.ts";
@@ -112,19 +113,19 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   countAnswers(): void {}
 
   shareState(change: IpStateChange): void {
-    const id = `${change.ip}|${change.provider}`;
+    const id = pairKey(change.ip, change.provider);
     if (change.state === "normal") this.#states.delete(id);
     else this.#states.set(id, change);
     this.#dirty = true;
   }
 
   countMessages(ip: string, provider: string, day: string, messages: number): void {
-    this.#messages.add(`${ip}|${provider}`, day, messages);
+    this.#messages.add(pairKey(ip, provider), day, messages);
     this.#dirty = true;
   }
 
   messages(ip: string, provider: string, day: string): number {
-    return this.#messages.get(`${ip}|${provider}`, day);
+    return this.#messages.get(pairKey(ip, provider), day);
   }
 
   refreshMessages(): void {}
@@ -210,7 +211,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
     }
     for (const [pair, messages] of saved.messages) this.#messages.set(pair, saved.day, messages);
     for (const state of saved.states) {
-      if (state.until > now) this.#states.set(`${state.ip}|${state.provider}`, state);
+      if (state.until > now) this.#states.set(pairKey(state.ip, state.provider), state);
     }
   }
 }

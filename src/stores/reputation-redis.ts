@@ -146,16 +146,17 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   }
 
   count(identity: string, tally: Tally, recipients: number): void {
-    const { telemetry, now } = this.#options;
-    if (!this.#pending.add(identity, tally, recipients, now())) {
+    const { telemetry } = this.#options;
+    const now = this.#options.now();
+    if (!this.#pending.add(identity, tally, recipients, now)) {
       telemetry.redisLostWrites(1);
       return;
     }
     // The snapshot counts along, so that tiers move while Redis is away.
     const snapshot = this.#snapshots.get(identity);
-    const record = snapshot?.record ?? newRecord(this.#settings, now());
+    const record = snapshot?.record ?? newRecord(this.#settings, now);
     this.#snapshots.set(identity, {
-      record: recordWith(record, tally, recipients, this.#settings, now()),
+      record: recordWith(record, tally, recipients, this.#settings, now),
       known: true,
       confirmedAt: snapshot?.confirmedAt ?? 0,
     });

@@ -113,7 +113,7 @@ describe("a stage that grows slow", () => {
     let now = 0;
     const answer = (ms: number) => {
       now += 1_000;
-      states.timed(IP, GMAIL, [["rcpt", ms]], now);
+      states.timed(IP, GMAIL, { rcptMs: ms }, now);
     };
     times(50, () => answer(80));
     times(8, () => answer(4_000));

@@ -23,6 +23,12 @@ describe("the address that reputation counts for", () => {
     ["SRS0=HHH=TT=origin.example=prvs=2345abcdef=alice@forwarder.example", "alice@origin.example"],
     ["SRS0=broken@forwarder.example", "SRS0=broken@forwarder.example"],
     ["postmaster", "postmaster"],
+    ["alice@example.com", "alice@example.com"],
+    ["Alice@xn--exmple-cua.example", "Alice@xn--exmple-cua.example"],
+    ["alice@example.com.", "alice@example.com"],
+    ["alice@münchen.example", "alice@münchen.example"],
+    ["alice@MÜNCHEN.example", "alice@münchen.example"],
+    [" alice@example.com", "alice@example.com"],
     ["a@b@Example.com", "a@b@example.com"],
   ];
   for (const [address, normalised] of cases) {
