@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { Endpoint } from "../events/events.ts";
+import { ReadGarbage } from "./read-garbage.ts";
 
 export interface TransportHandler {
   data(chunk: Buffer): void;
@@ -58,6 +59,9 @@ export interface Transport {
 /** How long `close` waits for a peer that takes nothing, ms. */
 const CLOSE_MS = 30_000;
 
+/** Of all connections of this process. */
+const readGarbage = new ReadGarbage();
+
 const NO_HANDLER: TransportHandler = { data() {}, drained() {}, ended() {}, closed() {} };
 
 /** `ip` without the v4-mapped prefix of a dual-stack listener. */
@@ -95,7 +99,10 @@ export class NodeTransport implements Transport {
     socket.on("close", this.onClose);
   }
 
-  private readonly onData = (chunk: Buffer): void => this.handler.data(chunk);
+  private readonly onData = (chunk: Buffer): void => {
+    readGarbage.add(chunk.length);
+    this.handler.data(chunk);
+  };
   private readonly onDrain = (): void => this.handler.drained();
   private readonly onEnd = (): void => this.handler.ended();
   private readonly onError = (error: Error): void => {
