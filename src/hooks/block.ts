@@ -87,6 +87,6 @@ function nextEvent(octets: Buffer, at: number): number {
 function wanted(octets: Buffer, at: number, next: number, kinds: ReadonlySet<EventKind>): boolean {
   let body = at + 1;
   while ((octets[body] as number) > 127) body++;
-  const kind = kindOf(octets.subarray(body + 1, next));
+  const kind = kindOf(octets, body + 1, next);
   return kind === undefined || kind === "gap" || kinds.has(kind);
 }

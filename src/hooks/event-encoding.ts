@@ -23,7 +23,7 @@ import type {
   TlsFacts,
   WarpEvent,
 } from "../events/events.ts";
-import { readVarint, type WireWriter } from "./wire.ts";
+import type { WireWriter } from "./wire.ts";
 
 /** `Source` of the protocol. */
 export interface SourceFacts {
@@ -92,15 +92,21 @@ const KIND_OF_FIELD = new Map<number, EventKind | "gap">(
   Object.entries(FIELD_OF_KIND).map(([kind, field]) => [field, kind as EventKind | "gap"]),
 );
 
-/** The kind of an encoded event (without tag and length in front); undefined where the octets are none. */
-export function kindOf(event: Uint8Array): EventKind | "gap" | undefined {
-  for (let at = 0; at < event.length; ) {
-    const tag = readVarint(event, at);
-    if (tag === undefined) return undefined;
-    if (tag.value >> 3 >= 10) return KIND_OF_FIELD.get(tag.value >> 3);
-    const value = readVarint(event, tag.next);
-    if (value === undefined) return undefined;
-    at = (tag.value & 7) === 2 ? value.next + value.value : value.next;
+/** The kind of the encoded event that lies in `octets` (without tag and length in front); undefined where it is none. */
+export function kindOf(octets: Uint8Array, start = 0, end = octets.length): EventKind | "gap" | undefined {
+  for (let at = start; at < end; ) {
+    const tag = octets[at++] as number;
+    // The kinds' fields have tags of one octet, and so have those before them.
+    if (tag >> 3 >= 10) return KIND_OF_FIELD.get(tag >> 3);
+    let value = 0;
+    let scale = 1;
+    let octet: number;
+    do {
+      octet = octets[at++] as number;
+      value += (octet & 127) * scale;
+      scale *= 128;
+    } while (octet > 127);
+    if ((tag & 7) === 2) at += value;
   }
   return undefined;
 }

@@ -40,6 +40,8 @@ const SLAB = 256 * 1024;
 const GATHER_MS = 5;
 /** So many octets are not made to wait for the timer. */
 const GATHER_OCTETS = 64 * 1024;
+/** Kept for what comes next: memory from the system, given back again and again, costs page faults and collections. */
+const SPARE_SLABS = 8;
 
 interface Slab {
   readonly buffer: Buffer;
@@ -57,6 +59,7 @@ export class EventLog implements EventSink {
   private readonly options: EventLogOptions;
   private readonly writer = new WireWriter();
   private readonly slabs: Slab[] = [];
+  private readonly spare: Buffer[] = [];
   private readonly readers: LogReader[] = [];
   private octets = 0;
   private nextSequence = 1;
@@ -109,7 +112,10 @@ export class EventLog implements EventSink {
     return this.slabs[0]?.firstSequence ?? this.nextSequence;
   }
 
-  /** The part of the log in memory that holds `sequence` and is readable; undefined where it is in none. */
+  /**
+   * The part of the log in memory that holds `sequence` and is readable; undefined where it is in none. Its octets are
+   * valid until every reader has acknowledged its last event.
+   */
   blockWith(sequence: number): Block | undefined {
     if (sequence > this.readableSequence) return undefined;
     const slab = this.slabs.findLast((candidate) => candidate.firstSequence <= sequence);
@@ -137,6 +143,8 @@ export class EventLog implements EventSink {
       const last = slab.firstSequence + slab.count - 1;
       if (last > needed || last > this.readableSequence) return;
       this.drop();
+      // Nobody reads it any more, and the store has written it.
+      if (slab.buffer.length === SLAB && this.spare.length < SPARE_SLABS) this.spare.push(slab.buffer);
     }
   }
 
@@ -180,7 +188,8 @@ export class EventLog implements EventSink {
     const current = this.slabs.at(-1);
     if (current !== undefined && current.buffer.length - current.used >= octets) return current;
     const slab: Slab = {
-      buffer: Buffer.allocUnsafeSlow(Math.max(SLAB, octets)),
+      buffer:
+        octets <= SLAB ? (this.spare.pop() ?? Buffer.allocUnsafeSlow(SLAB)) : Buffer.allocUnsafeSlow(octets),
       firstSequence: this.nextSequence,
       firstAt: at,
       used: 0,

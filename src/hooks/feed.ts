@@ -14,9 +14,10 @@ export interface Feed {
   readonly finite: boolean;
   /**
    * The run of events that holds `sequence`, or, where that is gone, the next one that is there. Undefined: nothing is
-   * there yet (or, where `finite`, at all).
+   * there yet (or, where `finite`, at all). A block from memory comes at once, and is to be used at once: its octets are
+   * written over when the log has forgotten them.
    */
-  next(sequence: number): Promise<Block | undefined>;
+  next(sequence: number): Block | undefined | Promise<Block | undefined>;
   close(): Promise<void>;
 }
 
@@ -28,14 +29,14 @@ export function liveFeed(log: EventLog, journal: Journal | undefined): Feed {
     get last() {
       return log.readable;
     },
-    async next(sequence) {
+    next(sequence) {
       if (sequence > log.readable) return undefined;
-      if (sequence < log.first && journal !== undefined) {
-        reader ??= journal.reader();
-        const onDisk = await reader.from(sequence);
-        if (onDisk !== undefined && onDisk.firstSequence < log.first) return onDisk;
-      }
-      return log.blockWith(Math.max(sequence, log.first));
+      const fromMemory = () => log.blockWith(Math.max(sequence, log.first));
+      if (sequence >= log.first || journal === undefined) return fromMemory();
+      reader ??= journal.reader();
+      return reader
+        .from(sequence)
+        .then((onDisk) => (onDisk !== undefined && onDisk.firstSequence < log.first ? onDisk : fromMemory()));
     },
     async close() {
       await reader?.close();

@@ -16,6 +16,8 @@ import { WireWriter } from "./wire.ts";
 export interface StreamLimits {
   readonly batchEvents: number;
   readonly batchOctets: number;
+  /** While events come all the time, a batch that is not full waits until the one before is so old. */
+  readonly batchMs: number;
   readonly unackedEvents: number;
   readonly unackedOctets: number;
   readonly heartbeatMs: number;
@@ -25,6 +27,7 @@ export const STREAM_LIMITS: StreamLimits = {
   batchEvents: 512,
   // 1 MiB with everything around the events.
   batchOctets: 1024 * 1024 - 1024,
+  batchMs: 25,
   unackedEvents: 8192,
   unackedOctets: 8 * 1024 * 1024,
   heartbeatMs: 15_000,
@@ -81,6 +84,8 @@ export class ObserveStream {
   private finishing = false;
   private blocked = false;
   private lastSentAt = performance.now();
+  private lastBatchAt = Number.NEGATIVE_INFINITY;
+  private pause: NodeJS.Timeout | undefined;
   private lastHeardAt = performance.now();
   private changedSince = false;
   private waiting: (() => void) | undefined;
@@ -122,6 +127,7 @@ export class ObserveStream {
       return { kind: "closed", status: this.status, heard: this.heard };
     } finally {
       clearInterval(this.timer);
+      clearTimeout(this.pause);
     }
   }
 
@@ -164,7 +170,9 @@ export class ObserveStream {
     if (this.inFlight.length > 0 && this.unackedOctets + limits.batchOctets > limits.unackedOctets)
       return false;
     const from = this.sent + 1;
-    const block = await this.feed.next(from);
+    if (this.isTooEarly(from)) return false;
+    const next = this.feed.next(from);
+    const block = next instanceof Promise ? await next : next;
     if (this.status !== undefined || this.finishing) return false;
     if (block === undefined) return this.exhausted(from);
     if (block.firstSequence > from) {
@@ -178,6 +186,23 @@ export class ObserveStream {
     if (batch.events > 0)
       this.send(batch.pieces, { last: batch.last, octets: batch.octets, events: batch.events });
     this.skipTo(batch.last);
+    return true;
+  }
+
+  /**
+   * What a batch costs both sides is more than what its events cost, so few go out where many events come: a full one at
+   * once, else one each `batchMs`. Where events are rare each goes at once.
+   */
+  private isTooEarly(from: number): boolean {
+    const { batchEvents, batchMs } = this.context.limits;
+    const waiting = this.feed.last - from + 1;
+    if (waiting <= 0 || waiting >= batchEvents) return false;
+    const ms = this.lastBatchAt + batchMs - performance.now();
+    if (ms <= 0) return false;
+    this.pause ??= setTimeout(() => {
+      this.pause = undefined;
+      this.changed();
+    }, Math.ceil(ms));
     return true;
   }
 
@@ -213,6 +238,7 @@ export class ObserveStream {
     this.inFlight.push(batch);
     this.unackedEvents += batch.events;
     this.unackedOctets += batch.octets;
+    this.lastBatchAt = performance.now();
     this.write(Buffer.concat([this.prefix, ...pieces]));
   }
 

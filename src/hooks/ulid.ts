@@ -26,7 +26,8 @@ export class UlidSource {
 
   /** The same as US-ASCII octets; valid until the next one is made. */
   nextOctets(now: number): Buffer {
-    if (now > this.time) this.begin(Math.floor(now));
+    const time = Math.floor(now);
+    if (time > this.time) this.begin(time);
     else this.increment();
     return this.id;
   }

@@ -32,21 +32,24 @@ export class WireWriter {
     this.room(octets + 10);
     this.tag(field, 2);
     this.varint(octets);
-    // An id is written faster by hand than by a call into C++.
-    if (octets > 32) this.buffer.write(value, this.length, octets, "latin1");
-    else for (let i = 0; i < octets; i++) this.buffer[this.length + i] = value.charCodeAt(i);
+    // Not by hand: strings come in so many shapes that V8 looks `charCodeAt` up anew for each character.
+    this.buffer.write(value, this.length, octets, "latin1");
     this.length += octets;
   }
 
   /** Protobuf `string` in UTF-8; lone surrogates become U+FFFD. */
   string(field: number, value: string): void {
     if (value === "") return;
-    const octets = Buffer.byteLength(value, "utf8");
+    // A UTF-16 unit becomes three octets at most: then the length needs one octet, and is known behind the writing.
+    const isShort = value.length <= 42;
+    const octets = isShort ? value.length * 3 : Buffer.byteLength(value, "utf8");
     this.room(octets + 10);
     this.tag(field, 2);
-    this.varint(octets);
-    this.buffer.write(value, this.length, octets, "utf8");
-    this.length += octets;
+    if (isShort) this.length++;
+    else this.varint(octets);
+    const written = this.buffer.write(value, this.length, octets, "utf8");
+    if (isShort) this.buffer[this.length - 1] = written;
+    this.length += written;
   }
 
   bytes(field: number, value: Uint8Array): void {
@@ -171,17 +174,4 @@ export function varintSize(value: number): number {
   let size = 1;
   for (let rest = value; rest > 127; rest = Math.floor(rest / 128)) size++;
   return size;
-}
-
-/** The varint at `at` and the index behind it; undefined where the octets end before it does. */
-export function readVarint(octets: Uint8Array, at: number): { value: number; next: number } | undefined {
-  let value = 0;
-  let scale = 1;
-  for (let i = at; i < octets.length && i < at + 10; i++) {
-    const octet = octets[i] as number;
-    value += (octet & 127) * scale;
-    if (octet < 128) return { value, next: i + 1 };
-    scale *= 128;
-  }
-  return undefined;
 }

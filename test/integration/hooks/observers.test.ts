@@ -150,6 +150,22 @@ test("no more than the limit is in flight unacknowledged", async () => {
   await until(() => lines(observer.events).length === 5000, "the rest");
 });
 
+test("where events come all the time a batch goes when it is full, or when the one before is old enough", async () => {
+  const observer = await server();
+  const limits = { batchEvents: 10, batchMs: 400 };
+  const assembled = await started([hookSettings("o", observer.address)], {}, { limits });
+  await until(() => observer.streams.length === 1, "the stream");
+  emit(assembled, 1);
+  await until(() => lines(observer.events).length === 1, "one alone");
+  const begin = performance.now();
+  emit(assembled, 15);
+  await until(() => lines(observer.events).length >= 11, "ten more at once");
+  assert.ok(performance.now() - begin < 300);
+  assert.equal(lines(observer.events).length, 11);
+  await until(() => lines(observer.events).length === 16, "the rest a moment later");
+  assert.ok(performance.now() - begin >= 395);
+});
+
 test("octets in flight are limited too, and a batch is at most 1 MiB", async () => {
   const observer = await server();
   let largest = 0;

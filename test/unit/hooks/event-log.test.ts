@@ -94,6 +94,32 @@ test("what every reader has acknowledged is forgotten", async () => {
   log.close();
 });
 
+test("memory is used again, and never while somebody has to read it", async () => {
+  const log = setUp();
+  const [fast, slow] = [reader(0), reader(0)];
+  for (const each of [fast, slow]) log.addReader(each);
+  const buffers = new Set<ArrayBufferLike>();
+  let rounds = 0;
+  for (let from = 1; log.last < 60_000; rounds++) {
+    for (let i = 0; i < 700; i++) log.emit(comm());
+    await log.flush();
+    fast.ackedSequence = log.last;
+    // It is some slabs behind.
+    slow.ackedSequence = Math.max(0, log.last - 5000);
+    log.trim();
+    for (from = log.first; from <= log.last; ) {
+      const block = log.blockWith(from) as Block;
+      buffers.add(block.octets.buffer);
+      const end = block.firstSequence + block.count;
+      const expected = Array.from({ length: block.count }, (_, i) => block.firstSequence + i);
+      if (rounds % 8 === 0) assert.deepEqual(sequences(block.octets), expected);
+      from = end;
+    }
+  }
+  assert.ok(buffers.size <= 6, `${buffers.size} buffers`);
+  log.close();
+});
+
 test("beyond its size the log drops the oldest", async () => {
   const log = setUp(600_000);
   log.addReader(reader(0));

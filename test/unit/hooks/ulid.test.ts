@@ -14,6 +14,12 @@ test("ids are ULIDs of their time, unique and in order", () => {
   assert.equal(decodeTime(made[50_000] as string), 1_790_000_000_001);
 });
 
+test("fractions of a millisecond do not bring the order back", () => {
+  const ids = new UlidSource();
+  const made = Array.from({ length: 1000 }, (_, i) => ids.next(1_790_000_000_000 + i / 500));
+  assert.deepEqual(made, made.toSorted());
+});
+
 test("a clock that goes back does not bring the order back", () => {
   const ids = new UlidSource();
   const first = ids.next(2000);
