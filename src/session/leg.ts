@@ -12,6 +12,7 @@ import type { Transport } from "../net/transport.ts";
 import { type Capabilities, NO_CAPABILITIES } from "../smtp/capabilities.ts";
 import { type Reply, ReplyError, ReplyReader } from "../smtp/reply.ts";
 import { type Clock, Deadline } from "./clock.ts";
+import { guarded, guardedCall } from "./guard.ts";
 
 export type LegLossReason =
   | "closed"
@@ -63,6 +64,8 @@ export interface LegOwner {
   /** Octets of the destination were read and handled: a good moment to flush. */
   legTurn(leg: Leg): void;
   legDrained(leg: Leg): void;
+  /** What the destination's octets, or their absence, set off threw an error. */
+  defect(error: unknown): void;
 }
 
 export interface LegOptions {
@@ -125,17 +128,23 @@ export class Leg {
     this.sourceIp = options.sourceIp;
     this.ehloName = options.ehloName;
     this.reader = new ReplyReader(options.replyOctets);
-    this.deadline = new Deadline(options.clock, () => this.expired());
-    transport.handler = {
-      data: (chunk) => this.received(chunk),
+    const defect = (error: unknown): void => options.owner.defect(error);
+    this.deadline = new Deadline(
+      options.clock,
+      guardedCall(() => this.expired(), defect),
+    );
+    const handler = {
+      data: (chunk: Buffer) => this.received(chunk),
       drained: () => this.drained(),
       ended: () => this.lose("closed", "the destination closed the connection"),
-      closed: (cause) => {
+      closed: (cause: Error | undefined) => {
         const reset = (cause as NodeJS.ErrnoException | undefined)?.code === "ECONNRESET";
-        this.lose(reset ? "reset" : "closed", cause?.message ?? "the destination closed the connection");
+        // Given back first, whatever becomes of the rest.
         options.released();
+        this.lose(reset ? "reset" : "closed", cause?.message ?? "the destination closed the connection");
       },
     };
+    transport.handler = guarded(handler, defect);
   }
 
   /** Replies that are still to come. */

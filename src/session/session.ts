@@ -27,6 +27,7 @@ import { enhancedCode, type Reply } from "../smtp/reply.ts";
 import { Deadline } from "./clock.ts";
 import { Commands } from "./commands.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
+import { guarded, guardedCall } from "./guard.ts";
 import type { Leg, LegLost, LegOwner } from "./leg.ts";
 import { DialFailed, type Hello, LegMaker, type Stages } from "./leg-maker.ts";
 import { Recorder } from "./recorder.ts";
@@ -119,7 +120,11 @@ export class Session implements SessionCore, LegOwner {
     this.recorder = new Recorder(this.id, env.sinks, env.clock);
     this.reader = new ClientReader(env.settings.limits.commandLineOctets);
     this.replies = new ReplyQueue((wire) => this.writeClient(wire));
-    this.deadline = new Deadline(env.clock, () => this.clientLate());
+    const defect = (error: unknown): void => this.defect(error);
+    this.deadline = new Deadline(
+      env.clock,
+      guardedCall(() => this.clientLate(), defect),
+    );
     this.maker = new LegMaker({
       env,
       owner: this,
@@ -130,12 +135,13 @@ export class Session implements SessionCore, LegOwner {
       stages: this.stages,
     });
     this.commands = new Commands(this);
-    this.client.handler = {
-      data: (chunk) => this.fromClient(chunk),
+    const handler = {
+      data: (chunk: Buffer) => this.fromClient(chunk),
       drained: () => this.clientDrained(),
       ended: () => this.clientHalfClosed(),
-      closed: (cause) => this.clientLeft(cause),
+      closed: (cause: Error | undefined) => this.clientLeft(cause),
     };
+    this.client.handler = guarded(handler, defect);
   }
 
   /** Dials, and passes the greeting on. Never rejects. */
@@ -648,14 +654,22 @@ export class Session implements SessionCore, LegOwner {
   }
 
   /** At once, whatever is going on: what is unfinished is reset on both sides. */
-  kill(): void {
+  kill(reason = "drain timeout"): void {
     if (this.stage === "closed") return;
     this.leg?.abort();
     this.dropLeg();
     this.client.reset();
     this.closedBy ||= "warp";
-    this.closeReason ||= "drain timeout";
+    this.closeReason ||= reason;
     this.finish();
+  }
+
+  /** An error of warp itself: this session ends, and the log says where it was. */
+  defect(error: unknown): void {
+    const stack = error instanceof Error ? error.stack : undefined;
+    const fields = { ...this.logFields(), stack };
+    this.env.telemetry.log("error", "defect", "a defect of warp itself: this session ends", fields, error);
+    this.kill("defect");
   }
 
   private finishWith(slot: Slot, reply: OwnReply, by = "warp"): void {
