@@ -13,7 +13,7 @@ import { ChunkedBody } from "./chunked-body.ts";
 import { Greeting } from "./greeting.ts";
 import { HeldBody } from "./held-body.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
-import { DialFailed } from "./leg-maker.ts";
+import { DialFailed } from "./leg-dialer.ts";
 import { LegReplacement, ReplayRefused } from "./leg-replacement.ts";
 import { Login } from "./login.ts";
 import { PassingOn } from "./passing-on.ts";

@@ -14,7 +14,7 @@ import type { Command } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { firstLineText, formatReply, type Reply } from "../smtp/reply.ts";
 import { type Leg, LegLost } from "./leg.ts";
-import { DialFailed } from "./leg-maker.ts";
+import { DialFailed } from "./leg-dialer.ts";
 import { type LegReplacement, ReplayRefused } from "./leg-replacement.ts";
 import type { PassingOn } from "./passing-on.ts";
 import type { Slot } from "./reply-queue.ts";

@@ -4,18 +4,17 @@
  */
 
 import { checkServerIdentity } from "node:tls";
-import type { Candidate, Decision } from "../egress/contract.ts";
-import type { LegOrigin } from "../egress/fit.ts";
+import type { Decision } from "../egress/contract.ts";
 import { judgeTls, type TlsRequirement } from "../egress/tls-policy.ts";
 import { endpointText } from "../events/endpoint.ts";
 import type { Direction, Endpoint, TlsFacts } from "../events/events.ts";
-import type { LegReason, LegResult } from "../events/telemetry.ts";
-import { DialError, type DialErrorKind, type GivingUp } from "../net/dial.ts";
-import type { PeerFacts, Transport } from "../net/transport.ts";
+import type { LegReason } from "../events/telemetry.ts";
+import type { GivingUp } from "../net/dial.ts";
+import type { PeerFacts } from "../net/transport.ts";
 import { parseCapabilities } from "../smtp/capabilities.ts";
 import type { Reply } from "../smtp/reply.ts";
-import { legKey } from "./admission.ts";
 import { type ExpectationKind, Leg, LegLost, type LegOwner, PLAINTEXT } from "./leg.ts";
+import { type Dialled, LegDialer } from "./leg-dialer.ts";
 import type { Recorder } from "./recorder.ts";
 import type { SessionEnvironment } from "./settings.ts";
 
@@ -37,16 +36,6 @@ export interface Introduction {
   readonly esmtp: boolean;
   /** Nothing but the client's own line was said, so the reply is the one to it. */
   readonly direct: boolean;
-}
-
-/** No leg could be dialled. */
-export class DialFailed extends Error {
-  override readonly name = "DialFailed";
-  readonly kind: DialErrorKind | "no_source_ip";
-  constructor(kind: DialErrorKind | "no_source_ip", message: string, cause?: unknown) {
-    super(message, { cause });
-    this.kind = kind;
-  }
 }
 
 /** Durations of the first leg's stages, ms. */
@@ -72,77 +61,23 @@ export class LegMaker {
   /** Legs that were connected so far. */
   count = 0;
   private readonly context: LegMakerContext;
+  private readonly dialer: LegDialer;
 
   constructor(context: LegMakerContext) {
     this.context = context;
+    this.dialer = new LegDialer(context.env, context.destination, context.clientSource);
   }
 
   /** Connects from the first usable candidate. Rejects with DialFailed. */
   async dial(decision: Decision, reason: LegReason, givingUp: GivingUp): Promise<Leg> {
-    const { env, destination, recorder } = this.context;
+    const { destination, recorder, stages } = this.context;
     recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
-    const deadline = env.clock.now() + env.settings.timeouts.dialMs;
-    let last: DialFailed | undefined;
-    for (const candidate of this.candidates(decision)) {
-      const left = deadline - env.clock.now();
-      if (left <= 0) break;
-      try {
-        return await this.dialFrom(candidate, decision, reason, left, givingUp);
-      } catch (error) {
-        if (!(error instanceof DialError)) throw error;
-        last = this.dialFailed(error, candidate, reason);
-        if (last.kind !== "no_source_ip") break;
-      }
-    }
-    throw last ?? new DialFailed("no_source_ip", "no usable source IP");
+    const dialled = await this.dialer.dial(decision, reason, givingUp);
+    stages.connectMs ??= dialled.ms;
+    return this.adopt(dialled);
   }
 
-  private candidates(decision: Decision): readonly Candidate[] {
-    if (decision.kind === "ip") return decision.candidates;
-    if (decision.kind === "none") return [];
-    return [{ ip: this.context.clientSource, ehlo: undefined }];
-  }
-
-  private async dialFrom(
-    candidate: Candidate,
-    decision: Decision,
-    reason: LegReason,
-    timeoutMs: number,
-    givingUp: GivingUp,
-  ): Promise<Leg> {
-    const { env, destination, stages } = this.context;
-    const started = env.clock.now();
-    let key = "";
-    let transport: Transport;
-    try {
-      transport = await env.dialer.dial(destination, {
-        sourceIp: candidate.ip,
-        timeoutMs,
-        givingUp,
-        bound: (local, remote) => {
-          env.ownLegs.delete(key); // of an address before, where a name has several
-          key = legKey(local, remote);
-          env.ownLegs.add(key);
-        },
-      });
-    } catch (error) {
-      env.ownLegs.delete(key);
-      throw error;
-    }
-    const ms = env.clock.now() - started;
-    stages.connectMs ??= ms;
-    env.telemetry.dialled(destination.ip.includes(":") ? 6 : 4, ms);
-    env.telemetry.legDialled(reason, "connected");
-    const bound = decision.kind === "ip" ? candidate.ip : undefined;
-    env.router.legOpened(bound, destination.ip);
-    const origin: LegOrigin = decision.kind === "ip" ? { kind: "ip", candidate } : { kind: "client" };
-    return this.adopt(transport, origin, candidate, () => {
-      env.ownLegs.delete(key);
-      env.router.legClosed(bound, destination.ip);
-    });
-  }
-
-  private adopt(transport: Transport, origin: LegOrigin, candidate: Candidate, released: () => void): Leg {
+  private adopt({ transport, origin, candidate, released }: Dialled): Leg {
     const { env, owner, recorder, destination } = this.context;
     const leg: Leg = new Leg(transport, {
       number: ++this.count,
@@ -162,18 +97,6 @@ export class LegMaker {
       leg: leg.number,
     });
     return leg;
-  }
-
-  private dialFailed(error: DialError, candidate: Candidate, reason: LegReason): DialFailed {
-    const { env } = this.context;
-    const noSource = error.kind === "not_local" || error.kind === "no_port";
-    env.telemetry.legDialled(reason, noSource ? "no_source_ip" : legResult(error.kind));
-    if (noSource && candidate.ip !== undefined) {
-      const cause = error.kind === "no_port" ? "no_port" : "not_local";
-      env.telemetry.sourceIpUnusable(candidate.ip, cause);
-      env.router.unusable(candidate.ip, cause);
-    }
-    return new DialFailed(noSource ? "no_source_ip" : error.kind, error.message, error);
   }
 
   /** Says a line on a leg and resolves with the reply; both recorded, the reply only where `reply` names a direction. */
@@ -356,11 +279,6 @@ export function plaintextFacts(policy: string, reason: string): TlsFacts {
 
 function withVerb(verb: "EHLO" | "HELO", name: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${verb} `), name]);
-}
-
-function legResult(kind: DialErrorKind): LegResult {
-  if (kind === "refused" || kind === "timeout" || kind === "unreachable") return kind;
-  return "failed";
 }
 
 function chainFingerprints(certificate: PeerFacts["certificate"]): string[] {

@@ -12,7 +12,8 @@ import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { Timer } from "./clock.ts";
 import { type Leg, LegLost } from "./leg.ts";
-import { DialFailed, type Hello, type Introduction, plaintextFacts } from "./leg-maker.ts";
+import { DialFailed } from "./leg-dialer.ts";
+import { type Hello, type Introduction, plaintextFacts } from "./leg-maker.ts";
 import type { Session } from "./session.ts";
 
 /** The destination refused what was said again; or no leg covers. One of the two is the answer to the command at hand. */

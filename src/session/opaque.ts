@@ -3,12 +3,13 @@
  * only. Half-close and reset pass as they come; a silent connection ends after the idle time.
  */
 
+import type { Decision } from "../egress/contract.ts";
 import { endpointText } from "../events/endpoint.ts";
 import type { Endpoint } from "../events/events.ts";
-import { DialError, GivingUp } from "../net/dial.ts";
+import { GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
-import { legKey } from "./admission.ts";
 import { Deadline } from "./clock.ts";
+import { DialFailed, LegDialer } from "./leg-dialer.ts";
 import { plaintextFacts } from "./leg-maker.ts";
 import { Recorder } from "./recorder.ts";
 import type { SessionStart } from "./session.ts";
@@ -25,7 +26,8 @@ export class OpaqueSession {
   private readonly startedAt: number;
   private readonly givingUp = new GivingUp();
   private server: Transport | undefined;
-  private legKey = "";
+  private decision: Decision | undefined;
+  private released: (() => void) | undefined;
   private octetsIn = 0;
   private octetsOut = 0;
   private ends = 0;
@@ -54,24 +56,22 @@ export class OpaqueSession {
     this.recorder.note("connecting", `connecting to ${endpointText(destination.ip, destination.port)}`);
     client.pause();
     client.handler = { ...NOTHING, closed: () => this.finish("client", true) };
-    const decision = await env.router.atConnect({ client: client.remote, destination });
-    const sourceIp = decision.kind === "ip" ? decision.candidates[0]?.ip : this.start.clientSource;
     try {
-      if (decision.kind === "reply" || decision.kind === "none") throw new DialError("failed", "no route");
-      this.server = await env.dialer.dial(destination, {
-        sourceIp,
-        timeoutMs: env.settings.timeouts.dialMs,
-        givingUp: this.givingUp,
-        bound: (local, remote) => {
-          this.legKey = legKey(local, remote);
-          env.ownLegs.add(this.legKey);
-        },
-      });
-      if (this.closed) return this.server.reset();
-      env.telemetry.legDialled("connect", "connected");
-      this.pipe(this.server);
+      const decision = await env.router.atConnect({ client: client.remote, destination });
+      this.decision = decision;
+      if (decision.kind === "reply" || decision.kind === "none")
+        throw new DialFailed("no_source_ip", "no route");
+      const dialer = new LegDialer(env, destination, this.start.clientSource);
+      const { transport, released } = await dialer.dial(decision, "connect", this.givingUp);
+      if (this.closed) {
+        released();
+        return transport.reset();
+      }
+      this.released = released;
+      this.server = transport;
+      this.pipe(transport);
     } catch (error) {
-      env.telemetry.legDialled("connect", "failed");
+      if (this.closed) return;
       env.telemetry.log("warn", "dial_failed", (error as Error).message, { conn: this.id }, error);
       this.finish("warp", true);
     }
@@ -133,7 +133,7 @@ export class OpaqueSession {
       if (reset) transport.reset();
       else transport.close();
     }
-    this.env.ownLegs.delete(this.legKey);
+    this.released?.();
     if (this.connected) this.env.telemetry.legClosed(true);
     this.record();
     this.start.closed();
@@ -157,7 +157,13 @@ export class OpaqueSession {
         downstreamTls: undefined,
         upstreamTls: plaintextFacts("none", "opaque: not read"),
         authUser: "",
-        route: { sourceIp: this.server?.local.ip ?? "", pool: "", rule: "", tier: "", pinned: true },
+        route: {
+          sourceIp: this.server?.local.ip ?? "",
+          pool: this.decision?.pool ?? "",
+          rule: this.decision?.rule ?? "",
+          tier: this.decision?.tier ?? "",
+          pinned: true,
+        },
         greeting: none,
         provider: env.router.provider(destination.ip),
       },
