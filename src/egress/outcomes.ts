@@ -16,7 +16,7 @@ import type {
   SessionFacts,
   WarpEvent,
 } from "../events/events.ts";
-import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
+import type { IdentityFacts } from "../reputation/identity.ts";
 import { classOf, tallyOf } from "../reputation/outcomes.ts";
 import type { ReputationStore } from "../reputation/store.ts";
 
@@ -29,7 +29,7 @@ export interface OutcomeParts {
   readonly throttle: ThrottleBook;
   readonly now: () => number;
   /** As configured at the moment. */
-  readonly identity: () => IdentitySettings;
+  readonly identityOf: (facts: IdentityFacts) => string;
   readonly spamScore: () => number;
   readonly providerOf: (destinationIp: string, greeting: Buffer) => string;
 }
@@ -51,7 +51,7 @@ export class OutcomeSink implements EventSink {
   }
 
   #transaction(event: AfterTransaction): void {
-    const { store, identity, spamScore } = this.#parts;
+    const { store, identityOf, spamScore } = this.#parts;
     const counted = tallyOf(event, spamScore());
     if (counted !== undefined) {
       const facts = {
@@ -59,7 +59,7 @@ export class OutcomeSink implements EventSink {
         clientIp: event.session.client.ip,
         authUser: event.session.authUser,
       };
-      store.count(identityOf(facts, identity()), counted.tally, counted.recipients);
+      store.count(identityOf(facts), counted.tally, counted.recipients);
     }
     this.#sourceIp(event);
   }

@@ -14,7 +14,7 @@ import {
 } from "../deliverability/throttle.ts";
 import type { AddressFacts, Endpoint, EventSink, Notice } from "../events/events.ts";
 import type { Telemetry } from "../events/telemetry.ts";
-import { type IdentitySettings, identityOf } from "../reputation/identity.ts";
+import { Identities, type IdentitySettings } from "../reputation/identity.ts";
 import { DEFAULT_SPAM_SCORE } from "../reputation/outcomes.ts";
 import type { ReputationStore, Standing } from "../reputation/store.ts";
 import { BoundedMap } from "./bounded-map.ts";
@@ -78,6 +78,7 @@ export class EgressRouter implements Router {
   readonly #providers = new BoundedMap<string, string>(PROVIDERS);
   readonly #legs = new Map<string, { readonly provider: string; count: number }>();
   #settings!: RouterSettings;
+  #identities!: Identities;
   #rules: readonly CompiledRule[] = [];
   #asksTier = false;
   #asksSender = false;
@@ -93,7 +94,7 @@ export class EgressRouter implements Router {
       ledger: parts.ledger,
       throttle: this.throttle,
       now: parts.now,
-      identity: () => this.#settings.identity,
+      identityOf: (facts) => this.#identities.of(facts),
       spamScore: () => this.#settings.spamScore ?? DEFAULT_SPAM_SCORE,
       providerOf: (ip, greeting) => this.provider(ip, greeting),
     });
@@ -103,6 +104,7 @@ export class EgressRouter implements Router {
   /** New pools and rules; what is known of IPs and connections stays. */
   configure(settings: RouterSettings): void {
     this.#settings = settings;
+    this.#identities = new Identities(settings.identity);
     this.#rules = settings.rules.map((rule) => compileRule(rule, this.#parts.isOwnAddress));
     this.#asksTier = this.#rules.some(({ needsTier }) => needsTier);
     // A refusal is an answer to MAIL, so it is decided there even where it looks at the connection only.
@@ -141,14 +143,11 @@ export class EgressRouter implements Router {
   }
 
   forTransaction(facts: TransactionFacts): Decision | Promise<Decision> {
-    const identity = identityOf(
-      {
-        mailFrom: facts.mailFrom.address,
-        clientIp: facts.client.ip,
-        authUser: facts.authUser,
-      },
-      this.#settings.identity,
-    );
+    const identity = this.#identities.of({
+      mailFrom: facts.mailFrom.address,
+      clientIp: facts.client.ip,
+      authUser: facts.authUser,
+    });
     const asks = this.#asksTier || this.#parts.selectRoute?.available === true;
     const standing = asks ? this.#parts.store.standing(identity) : undefined;
     if (standing instanceof Promise) {

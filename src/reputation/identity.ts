@@ -4,6 +4,7 @@
  * domain in lower case, BATV (`prvs=`, draft-levine-smtp-batv) and SRS (`SRS0`, `SRS1`) undone, `+detail` cut, VERP
  * optionally. The null sender `<>` is an identity of its own.
  */
+import { BoundedMap } from "../egress/bounded-map.ts";
 
 export const IDENTITY_KINDS = ["mail_from", "sender_domain", "client", "auth_user"] as const;
 export type IdentityKind = (typeof IDENTITY_KINDS)[number];
@@ -33,9 +34,27 @@ export function identityOf(facts: IdentityFacts, settings: IdentitySettings): st
   return `${settings.kinds.join("+")}:${values.join("|")}`;
 }
 
-/** True where the identity needs nothing but the connection: it is known when the client connects. */
-export function isKnownAtConnect(settings: IdentitySettings): boolean {
-  return settings.kinds.every((kind) => kind === "client");
+const REMEMBERED = 10_000;
+
+/** Answers as `identityOf` does, and remembers senders: each message asks twice, and most senders write again. */
+export class Identities {
+  readonly #settings: IdentitySettings;
+  readonly #ofSenders = new BoundedMap<string, string>(REMEMBERED);
+  readonly #needsSenderOnly: boolean;
+
+  constructor(settings: IdentitySettings) {
+    this.#settings = settings;
+    this.#needsSenderOnly = settings.kinds.every((kind) => kind === "mail_from" || kind === "sender_domain");
+  }
+
+  of(facts: IdentityFacts): string {
+    if (!this.#needsSenderOnly) return identityOf(facts, this.#settings);
+    const known = this.#ofSenders.get(facts.mailFrom);
+    if (known !== undefined) return known;
+    const identity = identityOf(facts, this.#settings);
+    this.#ofSenders.set(facts.mailFrom, identity);
+    return identity;
+  }
 }
 
 function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlySet<Strip>): string {
@@ -54,12 +73,8 @@ function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlyS
   }
 }
 
-/** Nothing to undo in it (no separator, no tag), and no domain to lower. */
-const NORMAL = /^[^\s@+=<>]+@[a-z0-9._-]*[a-z0-9_-]$/;
-
 /** The address that reputation counts for; `<>` for the null sender. Idempotent. */
 export function normaliseAddress(address: string, strip: ReadonlySet<Strip>): string {
-  if (NORMAL.test(address) && !strip.has("verp")) return address;
   let current = address.trim();
   if (current === "" || current === NULL_SENDER) return NULL_SENDER;
   // Most addresses have nothing to undo: no separator, no tag.

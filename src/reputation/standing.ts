@@ -54,10 +54,11 @@ export function standingOf(
   settings: ReputationSettings,
   now: number,
   source: Standing["source"] = "store",
+  known = record !== undefined,
 ): Standing {
-  const known = record ?? newRecord(settings, now);
-  const counts = decayed(known.counts, settings.score.halfLivesMs, now);
-  const { record: current, score: value } = judged(known, counts, settings, now);
+  const before = record ?? newRecord(settings, now);
+  const counts = decayed(before.counts, settings.score.halfLivesMs, now);
+  const { record: current, score: value } = judged(before, counts, settings, now);
   return {
     identity,
     score: value,
@@ -65,7 +66,7 @@ export function standingOf(
     pin: current.pin,
     since: current.tier.since,
     counts: current.counts,
-    known: record !== undefined,
+    known,
     source,
   };
 }

@@ -81,6 +81,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   #settings!: ReputationSettings;
   #senderScript!: Script;
   #isSlow = false;
+  #toldPending = 0;
   #flushScheduled = false;
   #retryScheduled = false;
   #isClosed = false;
@@ -160,7 +161,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       known: true,
       confirmedAt: snapshot?.confirmedAt ?? 0,
     });
-    telemetry.redisPendingWrites(this.#pending.size);
+    this.#tellPending();
     this.#flushSoon();
   }
 
@@ -293,7 +294,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     { record, known }: { readonly record: SenderRecord | undefined; readonly known: boolean },
     source: Standing["source"] = "store",
   ): Standing {
-    return { ...standingOf(identity, record, this.#settings, this.#options.now(), source), known };
+    return standingOf(identity, record, this.#settings, this.#options.now(), source, known);
   }
 
   /** Redis' word, with what still waits here. */
@@ -306,6 +307,13 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       known: known || waiting !== undefined,
       confirmedAt: this.#options.now(),
     });
+  }
+
+  #tellPending(): void {
+    const { size } = this.#pending;
+    if (size === this.#toldPending) return;
+    this.#toldPending = size;
+    this.#options.telemetry.redisPendingWrites(size);
   }
 
   #flushSoon(): void {
@@ -334,7 +342,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   #written(write: PendingWrite, reply: SenderReply): void {
     this.#pending.done(write);
     this.#learn(write.identity, reply);
-    this.#options.telemetry.redisPendingWrites(this.#pending.size);
+    this.#tellPending();
     this.#rankSoon(write.identity, reply);
     if (this.#pending.size === 0) this.#idle?.();
     else this.#flushSoon();
