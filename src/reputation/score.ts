@@ -56,7 +56,7 @@ export function score(windows: readonly Tally[], settings: ScoreSettings): numbe
 const orders = new WeakMap<readonly number[], readonly number[]>();
 
 /** Indexes of the half-lives, the longest one's first; computed once per settings, since every message asks. */
-function longestFirst(halfLivesMs: readonly number[]): readonly number[] {
+export function longestFirst(halfLivesMs: readonly number[]): readonly number[] {
   let order = orders.get(halfLivesMs);
   if (order === undefined) {
     order = halfLivesMs.map((_, i) => i).sort((a, b) => halfLivesMs[b]! - halfLivesMs[a]!);

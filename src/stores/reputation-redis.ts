@@ -389,7 +389,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     const reply = await runScript(this.#client, this.#senderScript, args);
     telemetry.redisCall(performance.now() - started);
     this.#isSlow = false;
-    return senderReply(reply as readonly string[], this.#settings, this.#options.now());
+    return senderReply(reply as string, this.#settings, this.#options.now());
   }
 
   /** Keeps the list of the poor up to date: at each change of tier, and once a minute for who is in it. */

@@ -3,6 +3,8 @@
  * whose clocks differ agree. `senderScript` does what src/reputation/standing.ts does; a test holds the two together.
  */
 
+import { COUNTERS } from "../reputation/counts.ts";
+import { longestFirst } from "../reputation/score.ts";
 import type { ReputationSettings } from "../reputation/store.ts";
 import type { TierLadder } from "../reputation/tiers.ts";
 
@@ -12,17 +14,22 @@ import type { TierLadder } from "../reputation/tiers.ts";
  *
  * KEYS[1] sender's hash. ARGV: 1 epoch ("" reads only), 2 worker, 3 sequence, 4 recipients, 5 ttl in ms, then the tallies:
  * five numbers per half-life.
- * Gives: applied (1/0), now, total, tier, tier_at, pin ("" none), known (1/0), tier before, score, counts…
+ * Gives, in one text with zero octets between (a reply of many elements is dear to parse): applied (1/0), now, total, tier,
+ * tier_at, pin ("" none), known (1/0), tier before, score, counts…
  */
 export function senderScript({ score, ladder }: ReputationSettings): string {
+  const { halfLivesMs } = score;
   const { defer, refuse, unknown, spam } = score.weights;
   const side = (tiers: TierLadder["low"]) =>
     tiers.map(({ name, enter, leave }) => `{ ${luaText(name)}, ${enter}, ${leave} }`).join(", ");
+  const counters = halfLivesMs.flatMap((_, i) => COUNTERS.map((name) => `'${name}:${i}'`));
   return `local cfg = {
-  half_lives = { ${score.halfLivesMs.join(", ")} }, prior = ${score.prior}, strength = ${score.strength},
+  half_lives = { ${halfLivesMs.join(", ")} }, prior = ${score.prior}, strength = ${score.strength},
   w = { ${[defer, refuse, unknown, spam].join(", ")} }, dwell = ${ladder.dwellMs},
   low = { ${side(ladder.low)} }, high = { ${side(ladder.high)} },
+  longest_first = { ${longestFirst(halfLivesMs).map((i) => i + 1)} },
 }
+local counters = { ${counters.join(", ")} }
 ${SENDER_SCRIPT}`;
 }
 
@@ -36,48 +43,38 @@ local key = KEYS[1]
 local epoch, worker, seq = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local flat = redis.call('HGETALL', key)
-local h = {}
-for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
-local known = next(h) ~= nil and h['t'] ~= nil
-local names = { 'ok', 'defer', 'refuse', 'unknown', 'spam' }
-local num = function(v) return string.format('%.17g', v) end
-
 local qfield = 'q:' .. epoch .. '.' .. worker
-local applied = false
-if epoch ~= '' then
-  local last = tonumber(h[qfield])
-  applied = last == nil or seq > last
-end
+local num = function(v) return v == 0 and '0' or string.format('%.17g', v) end
 
-local t = tonumber(h['t']) or now
+-- What the record has not is false.
+local h = redis.call('HMGET', key, 't', 'n', 'tier', 'tier_at', 'pin', qfield, unpack(counters))
+local known, pin, last = h[1] ~= false, h[5], tonumber(h[6])
+local applied = epoch ~= '' and (last == nil or seq > last)
+
+local t = tonumber(h[1]) or now
 if t > now then now = t end
+-- Five counts per half-life, one half-life after the other, as in ARGV.
 local counts = {}
 for i, half in ipairs(cfg.half_lives) do
   local factor = 2 ^ (-(now - t) / half)
-  counts[i] = {}
-  for j, name in ipairs(names) do
-    local value = (tonumber(h[name .. ':' .. (i - 1)]) or 0) * factor
-    if applied then value = value + tonumber(ARGV[5 + (i - 1) * 5 + j]) end
-    counts[i][j] = value
+  for k = i * 5 - 4, i * 5 do
+    counts[k] = (tonumber(h[6 + k]) or 0) * factor
+    if applied then counts[k] = counts[k] + tonumber(ARGV[5 + k]) end
   end
 end
-local total = tonumber(h['n']) or 0
+local total = tonumber(h[2]) or 0
 if applied then total = total + tonumber(ARGV[4]) end
 
-local order = {}
-for i, half in ipairs(cfg.half_lives) do order[i] = i end
-table.sort(order, function(a, b) return cfg.half_lives[a] > cfg.half_lives[b] end)
 local prior, score = cfg.prior, nil
-for _, i in ipairs(order) do
-  local c = counts[i]
-  local bad = cfg.w[1] * c[2] + cfg.w[2] * c[3] + cfg.w[3] * c[4] + cfg.w[4] * c[5]
-  local mean = (cfg.strength * prior + c[1]) / (cfg.strength + c[1] + bad)
+for _, i in ipairs(cfg.longest_first) do
+  local ok, defer, refuse, unknown, spam = unpack(counts, i * 5 - 4, i * 5)
+  local bad = cfg.w[1] * defer + cfg.w[2] * refuse + cfg.w[3] * unknown + cfg.w[4] * spam
+  local mean = (cfg.strength * prior + ok) / (cfg.strength + ok + bad)
   if score == nil or mean < score then score = mean end
   prior = mean
 end
 
-local tier, tier_at = h['tier'] or 'neutral', tonumber(h['tier_at']) or 0
+local tier, tier_at = h[3] or 'neutral', tonumber(h[4]) or 0
 local before = tier
 local index = function(side, name)
   for i, s in ipairs(side) do if s[1] == name then return i end end
@@ -108,21 +105,22 @@ if asked ~= tier then
   end
 end
 
+local out = { applied and '1' or '0', num(now), num(total), tier, num(tier_at), pin or '',
+  (known or applied) and '1' or '0', before, num(score) }
+for _, count in ipairs(counts) do out[#out + 1] = num(count) end
+
 if applied then
-  -- Redis writes numbers with all their digits.
-  local fields = { 't', now, 'n', total, 'tier', tier, 'tier_at', tier_at, qfield, seq }
-  for i in ipairs(cfg.half_lives) do
-    for j, name in ipairs(names) do
-      fields[#fields + 1] = name .. ':' .. (i - 1)
-      fields[#fields + 1] = counts[i][j]
-    end
+  local fields = { 't', out[2], 'n', out[3], 'tier', tier, 'tier_at', out[5], qfield, seq }
+  for k, name in ipairs(counters) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = out[9 + k]
   end
   redis.call('HSET', key, unpack(fields))
-  if h['pin'] then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[5]) end
-  if h[qfield] == nil then
-    local epochs, seen = {}, { [epoch] = true }
-    epochs[1] = epoch
-    for name in pairs(h) do
+  if pin then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ARGV[5]) end
+  if last == nil then
+    -- A worker that is new to this sender: those of the oldest epochs make room.
+    local names, epochs, seen = redis.call('HKEYS', key), { epoch }, { [epoch] = true }
+    for _, name in ipairs(names) do
       local e = string.match(name, '^q:(.-)%.%d+$')
       if e and not seen[e] then
         seen[e] = true
@@ -134,20 +132,14 @@ if applied then
       local keep = {}
       for i = 1, 32 do keep[epochs[i]] = true end
       keep[epoch] = true
-      for name in pairs(h) do
+      for _, name in ipairs(names) do
         local e = string.match(name, '^q:(.-)%.%d+$')
         if e and not keep[e] then redis.call('HDEL', key, name) end
       end
     end
   end
 end
-
-local out = { applied and '1' or '0', num(now), num(total), tier, num(tier_at), h['pin'] or '',
-  (known or applied) and '1' or '0', before, num(score) }
-for i in ipairs(cfg.half_lives) do
-  for j in ipairs(names) do out[#out + 1] = num(counts[i][j]) end
-end
-return out
+return table.concat(out, '\\0')
 `;
 
 /**

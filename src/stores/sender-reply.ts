@@ -11,12 +11,8 @@ export interface SenderReply {
 }
 
 /** Redis' times become this host's, so that the snapshot can go on from there. */
-export function senderReply(
-  reply: readonly string[],
-  settings: ReputationSettings,
-  now: number,
-): SenderReply {
-  const [, redisNow, total, tier, tierAt, pin, known, tierBefore, scoreText, ...numbers] = reply;
+export function senderReply(reply: string, settings: ReputationSettings, now: number): SenderReply {
+  const [, redisNow, total, tier, tierAt, pin, known, tierBefore, scoreText, ...numbers] = reply.split("\0");
   const windows = settings.score.halfLivesMs.map((_, i) => {
     const at = i * COUNTERS.length;
     return Object.fromEntries(COUNTERS.map((name, j) => [name, Number(numbers[at + j] ?? 0)])) as Tally;

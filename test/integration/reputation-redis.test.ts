@@ -114,7 +114,7 @@ describe("reputation in one Redis", needsRedis, () => {
     const sender = script(senderScript(TEST_SETTINGS));
     const applied: string[] = [];
     for (const sequence of [1, 1, 2, 1, 2, 3]) {
-      applied.push(((await runScript(client, sender, args(sequence))) as string[])[0]!);
+      applied.push(((await runScript(client, sender, args(sequence))) as string)[0]!);
     }
     assert.deepEqual(applied, ["1", "0", "1", "0", "0", "1"]);
     assert.equal(await client.hget(senderKey(PREFIX, "mail_from:twice@example.com"), "n"), "3");
