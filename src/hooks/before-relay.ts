@@ -20,10 +20,13 @@ export interface Portion {
   readonly headerOnly: boolean;
 }
 
+const PATH = `${SERVICE}/BeforeRelay`;
 const CHUNK = 64 * 1024;
 /** For all envelopes: each is copied out at once. */
 const writer = new WireWriter(4096);
-/** Chunks that may be on their way into the transport at a time. */
+/** No metadata of ours; each call takes a copy. */
+const NO_METADATA = new grpc.Metadata();
+/** Parts that may wait behind the one that the transport is taking. */
 const AHEAD = 4;
 /** gRPC's own deadline comes first; this is for a transport that does not keep it. */
 const GRACE_MS = 500;
@@ -55,7 +58,7 @@ export async function beforeRelay(
       },
       source,
     );
-    await call.send(Buffer.from(writer.view()));
+    call.send(Buffer.from(writer.view()));
     await upload(call, message, truncated ? (portion.maxOctets as number) : octets);
     call.half();
     return await call.result(!truncated && !portion.headerOnly);
@@ -71,7 +74,8 @@ async function upload(call: Call, message: HeldMessage, octets: number): Promise
     const part = chunk.length > left ? chunk.subarray(0, left) : chunk;
     for (let at = 0; at < part.length; at += CHUNK) {
       if (call.answered) return;
-      await call.send(chunkRequest(part.subarray(at, at + CHUNK)));
+      const taken = call.send(chunkRequest(part.subarray(at, at + CHUNK)));
+      if (taken !== true) await taken;
     }
     left -= part.length;
     if (left === 0) return;
@@ -114,56 +118,53 @@ function innerEnd(octets: Buffer): number | undefined {
   return found < 0 ? undefined : found + 2;
 }
 
-/** The gRPC call, as a thing that can be awaited. */
+/**
+ * The gRPC call, as a thing that can be awaited. It is made on the channel itself: the streams that a client puts around a
+ * call cost a quarter of it.
+ */
 class Call {
   answered = false;
-  private readonly call: grpc.ClientDuplexStream<Buffer, Buffer>;
+  private readonly call: ReturnType<grpc.ChannelInterface["createCall"]>;
   private readonly terms: CallTerms;
   private answer: Buffer | undefined;
   private status: Pick<grpc.StatusObject, "code" | "details"> | undefined;
-  private outstanding = 0;
+  /** The transport takes one part at a time. */
+  private taking = false;
+  private waiting: Buffer[] = [];
+  private halfClosed = false;
   private wake: (() => void) | undefined;
   private readonly timer: NodeJS.Timeout;
-  private readonly abort = (): void => this.call.cancel();
+  private readonly abort = (): void => this.cancel();
 
   constructor(client: grpc.Client, terms: CallTerms) {
     this.terms = terms;
-    this.call = client.makeBidiStreamRequest(
-      `${SERVICE}/BeforeRelay`,
-      (octets: Buffer) => octets,
-      (octets: Buffer) => octets,
-      new grpc.Metadata(),
-      { deadline: Date.now() + terms.deadlineMs },
-    );
-    this.call.on("data", (octets: Buffer) => {
-      this.answer ??= octets;
-      this.answered = true;
-      this.progress();
+    this.call = client.getChannel().createCall(PATH, Date.now() + terms.deadlineMs, null, null, null);
+    this.call.start(NO_METADATA, {
+      onReceiveMetadata: () => {},
+      onReceiveMessage: (octets: Buffer) => this.received(octets),
+      onReceiveStatus: (status) => this.ended(status),
     });
-    // The status tells the same, and always comes.
-    this.call.on("error", () => {});
-    this.call.on("status", (status: grpc.StatusObject) => this.ended(status));
+    this.call.startRead();
     this.timer = setTimeout(() => {
       this.ended({ code: grpc.status.DEADLINE_EXCEEDED, details: "" });
-      this.call.cancel();
+      this.cancel();
     }, terms.deadlineMs + GRACE_MS);
     terms.signal.addEventListener("abort", this.abort, { once: true });
-    if (terms.signal.aborted) this.call.cancel();
+    if (terms.signal.aborted) this.cancel();
   }
 
-  /** Resolves when the next part may be sent; also when nobody wants it any more. */
-  async send(part: Buffer): Promise<void> {
-    if (this.answered) return;
-    this.outstanding++;
-    this.call.write(part, () => {
-      this.outstanding--;
-      this.progress();
-    });
-    while (this.outstanding >= AHEAD && !this.answered) await this.change();
+  /** True: go on. A promise: wait until the next part may be sent, or until nobody wants it any more. */
+  send(part: Buffer): true | Promise<void> {
+    if (this.answered) return true;
+    if (!this.taking) this.pass(part);
+    else if (this.waiting.push(part) >= AHEAD) return this.room();
+    return true;
   }
 
+  /** Nothing more is sent. Also behind an early answer: a server may read on to here before it ends the call. */
   half(): void {
-    this.call.end();
+    this.halfClosed = true;
+    if (!this.taking) this.call.halfClose();
   }
 
   async result(sawWhole: boolean): Promise<CallResult> {
@@ -185,13 +186,41 @@ class Call {
   close(): void {
     clearTimeout(this.timer);
     this.terms.signal.removeEventListener("abort", this.abort);
-    if (this.status === undefined) this.call.cancel();
+    if (this.status === undefined) this.cancel();
+  }
+
+  private pass(part: Buffer): void {
+    this.taking = true;
+    this.call.sendMessageWithContext({ callback: this.taken }, part);
+  }
+
+  private readonly taken = (): void => {
+    this.taking = false;
+    const next = this.waiting.shift();
+    if (next !== undefined && !this.answered) this.pass(next);
+    else if (this.halfClosed) this.call.halfClose();
+    this.progress();
+  };
+
+  private received(octets: Buffer): void {
+    this.answer ??= octets;
+    this.answered = true;
+    this.call.startRead();
+    this.progress();
   }
 
   private ended(status: Pick<grpc.StatusObject, "code" | "details">): void {
     this.status ??= status;
     this.answered = true;
     this.progress();
+  }
+
+  private cancel(): void {
+    this.call.cancelWithStatus(grpc.status.CANCELLED, "Cancelled on client");
+  }
+
+  private async room(): Promise<void> {
+    while (this.waiting.length >= AHEAD && !this.answered) await this.change();
   }
 
   private change(): Promise<void> {

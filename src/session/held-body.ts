@@ -306,12 +306,15 @@ export class HeldBody implements MessageBody {
     }
     const answer = this.expectFinal(leg);
     const stuffer = new DotStuffer();
+    // Each piece goes out when the next one is there, so that the end goes with the last one.
+    let pieces: Buffer[] = [];
     for await (const chunk of message.chunks()) {
       if (answer.early) break;
-      if (!leg.write(join(stuffer.read(chunk)))) await this.drained(leg, answer);
+      if (pieces.length > 0 && !leg.write(join(pieces))) await this.drained(leg, answer);
+      pieces = stuffer.read(chunk);
     }
     if (!answer.early) {
-      leg.write(stuffer.end());
+      leg.write(join([...pieces, stuffer.end()]));
       this.sent(leg, endsAt);
     }
     const { reply, latencyMs } = await answer.promise;

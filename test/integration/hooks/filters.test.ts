@@ -261,6 +261,17 @@ test("an early answer stops the upload", async () => {
   assert.equal(await became(await run(started_)), "550 5.7.1 hook");
 });
 
+test("an early answer counts also from a server that ends the call only behind the half-close", async () => {
+  const filter = await server(({ raw }) => {
+    raw.write(Buffer.from([(1 << 3) | 2, 0]));
+    raw.on("data", () => {}).on("end", () => raw.end());
+  });
+  const assembled = await started([hookSettings("f", filter.address, { deadlineMs: 3000 })]);
+  for (const content of [MESSAGE, `A: 1\r\n\r\n${"x\r\n".repeat(1_000_000)}`]) {
+    assert.ok((await became(await run(assembled, content))) === content, `${content.length} octets`);
+  }
+});
+
 test("a filter that does not read holds the upload back, and no memory", async () => {
   let call: FilterCall | undefined;
   const filter = await server((given) => {
