@@ -111,7 +111,9 @@ export class NodeTransport implements Transport {
   private readonly onClose = (): void => {
     if (this.gone || this.handshaking) return;
     this.gone = true;
-    this.handler.closed(this.cause);
+    const { handler } = this;
+    this.handler = NO_HANDLER;
+    handler.closed(this.cause);
   };
 
   write(chunk: Buffer): boolean {

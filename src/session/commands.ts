@@ -17,7 +17,7 @@ import { DialFailed } from "./leg-dialer.ts";
 import { LegReplacement, ReplayRefused } from "./leg-replacement.ts";
 import { Login } from "./login.ts";
 import { PassingOn } from "./passing-on.ts";
-import type { Slot } from "./reply-queue.ts";
+import { onceSent, type Slot } from "./reply-queue.ts";
 import type { Session } from "./session.ts";
 import { StreamedBody } from "./streamed-body.ts";
 import { Transaction } from "./transaction.ts";
@@ -83,7 +83,7 @@ export class Commands {
   private quitWithoutLeg(command: Command): void {
     this.up.record(">|", command.line);
     const slot = this.session.open();
-    slot.sent = () => this.session.close("client", "quit");
+    onceSent(slot, () => this.session.close("client", "quit"));
     this.session.answer(slot, OWN.goodbye);
   }
 
@@ -183,7 +183,7 @@ export class Commands {
     const { session } = this;
     this.forward(command, (reply, _latencyMs, slot) => {
       if (old !== undefined) session.report(old);
-      if (reply.code === 221) slot.sent = () => session.close("client", "quit");
+      if (reply.code === 221) onceSent(slot, () => session.close("client", "quit"));
     });
   }
 

@@ -17,7 +17,7 @@ import { type Leg, LegLost } from "./leg.ts";
 import { DialFailed } from "./leg-dialer.ts";
 import { type LegReplacement, ReplayRefused } from "./leg-replacement.ts";
 import type { PassingOn } from "./passing-on.ts";
-import type { Slot } from "./reply-queue.ts";
+import { onceSent, type Slot } from "./reply-queue.ts";
 import type { Session } from "./session.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -184,7 +184,7 @@ export class Greeting {
         return session.unblock();
       }
       this.forgetPlaintext();
-      slot.sent = () => this.acceptTls(context);
+      onceSent(slot, () => this.acceptTls(context));
       session.answer(slot, OWN.readyForTls);
     });
   }

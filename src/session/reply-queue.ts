@@ -5,8 +5,16 @@
 
 export interface Slot {
   wire: Buffer | undefined;
-  /** Runs when the reply has been handed to the socket. */
+  /** Runs when the reply has been handed to the socket; set by `onceSent`. */
   sent: (() => void) | undefined;
+}
+
+/**
+ * What follows the reply. Not written as `slot.sent = () => …`: V8 takes a function that is assigned to a property for a
+ * method and puts it among the old objects, where it holds the whole ended session until the next collection of the heap.
+ */
+export function onceSent(slot: Slot, run: () => void): void {
+  slot.sent = run;
 }
 
 export class ReplyQueue {

@@ -24,7 +24,7 @@ import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import { enhancedCode, type Reply } from "../smtp/reply.ts";
-import { Deadline } from "./clock.ts";
+import { Deadline, type Timer } from "./clock.ts";
 import { Commands } from "./commands.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
 import { guarded, guardedCall } from "./guard.ts";
@@ -32,7 +32,7 @@ import type { Leg, LegLost, LegOwner } from "./leg.ts";
 import { DialFailed } from "./leg-dialer.ts";
 import { type Hello, LegMaker, type Stages } from "./leg-maker.ts";
 import { Recorder } from "./recorder.ts";
-import { ReplyQueue, type Slot } from "./reply-queue.ts";
+import { onceSent, ReplyQueue, type Slot } from "./reply-queue.ts";
 import type { SessionEnvironment } from "./settings.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -489,7 +489,7 @@ export class Session implements SessionCore, LegOwner {
       });
     }
     // Whoever says 421 closes (RFC 5321 §4.2.3): nothing that was sent behind it will be answered.
-    if (reply.code === 421) slot.sent = () => this.close("upstream", "421");
+    if (reply.code === 421) onceSent(slot, () => this.close("upstream", "421"));
     this.replies.fill(slot, reply.wire);
   }
 
@@ -509,7 +509,7 @@ export class Session implements SessionCore, LegOwner {
     if (reply.closes) {
       // Replies to earlier commands go first; nothing that the client sent behind this one counts.
       this.holds++;
-      slot.sent = () => this.close("warp", reply.reason);
+      onceSent(slot, () => this.close("warp", reply.reason));
     }
     this.replies.fill(slot, reply.wire);
   }
@@ -708,17 +708,16 @@ export class Session implements SessionCore, LegOwner {
     this.client.end();
     if (this.clientPaused) this.client.resume();
     this.deadline.stop();
-    const timer = this.env.clock.after(LINGER_MS, () => this.client.destroy());
-    this.lingering = () => timer.cancel();
+    this.lingering = this.env.clock.after(LINGER_MS, () => this.client.destroy());
   }
 
-  private lingering: (() => void) | undefined;
+  private lingering: Timer | undefined;
 
   private finish(): void {
     if (this.stage === "closed") return;
     this.stage = "closed";
     this.deadline.stop();
-    this.lingering?.();
+    this.lingering?.cancel();
     this.dialling?.giveUp();
     const { leg, settingUp } = this;
     this.dropLeg();
