@@ -220,6 +220,10 @@ export class ChunkedBody implements MessageBody {
     this.core.report(this.tx);
   }
 
+  get isDue(): boolean {
+    return this.lastSent;
+  }
+
   legLost(loss: LegLost): boolean {
     if (!this.lastSent || loss.reason !== "timeout") {
       if (this.lastSent) this.tx.outcome = "unknown";

@@ -204,6 +204,7 @@ export class Commands {
     const old = this.leaveTransaction();
     if (old !== undefined) this.session.report(old);
     const { body } = this.session;
+    if (body?.isDue === true) body.tx.outcome ??= "unknown";
     if (body !== undefined) this.session.report(body.tx);
     this.replacement.end();
   }

@@ -49,6 +49,8 @@ export interface MessageBody {
   readonly tx: Transaction;
   /** The client sent all of it. */
   readonly ended: boolean;
+  /** All of it went to the destination, whose answer is still to come: it may be taken, and it may not. */
+  readonly isDue: boolean;
   /** Octets of DATA (as they leave, dot-stuffed) or of a chunk (as they came). */
   take(octets: Buffer[], end: boolean): void;
   /** The destination answered something, this message's or not: what waited for it may go on. */

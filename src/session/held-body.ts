@@ -61,6 +61,10 @@ export class HeldBody implements MessageBody {
     return this.phase !== "collecting";
   }
 
+  get isDue(): boolean {
+    return this.phase === "sent";
+  }
+
   /** A chunk was refused, and the transaction with it: a MAIL begins another. */
   get isLost(): boolean {
     return this.failed;

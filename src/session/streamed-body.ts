@@ -39,6 +39,10 @@ export class StreamedBody implements MessageBody {
     leg.expect((reply, latencyMs) => this.answered(reply, latencyMs), Number.POSITIVE_INFINITY);
   }
 
+  get isDue(): boolean {
+    return this.slot !== undefined && this.refusal === undefined;
+  }
+
   take(wire: Buffer[], end: boolean): void {
     const message = this.core.reader.data;
     const { limits, bareNewlines } = this.core.env.settings;

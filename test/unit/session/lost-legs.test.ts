@@ -267,3 +267,55 @@ test("a bare newline of an earlier DATA is none of a message by BDAT", async () 
   await simulation.reply("354 go\r\n");
   assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
 });
+
+for (const [kind, due] of [
+  ["streamed", streamedDue],
+  ["held", heldDue],
+  ["sent in chunks", chunkedDue],
+] as const) {
+  test(`the proxy ends while the answer to a ${kind} message is due: its outcome is unknown`, async () => {
+    const simulation = new Simulation(kind === "held" ? { filter: () => undefined as never } : {});
+    await due(simulation);
+    simulation.session.kill();
+    assert.deepEqual(
+      simulation.transactions.map(({ outcome }) => outcome),
+      ["unknown"],
+    );
+  });
+}
+
+async function streamedDue(simulation: Simulation): Promise<void> {
+  await simulation.greet("PIPELINING");
+  await simulation.data();
+  assert.match((await simulation.say("Subject: x\r\n\r\nhello\r\n.\r\n")).leg, /hello\r\n\.\r\n$/);
+}
+
+async function heldDue(simulation: Simulation): Promise<void> {
+  await held(simulation);
+  assert.equal((await simulation.say("Subject: x\r\n\r\nhello\r\n.\r\n")).leg, "DATA\r\n");
+  assert.match((await simulation.reply("354 go\r\n")).leg, /hello\r\n\.\r\n$/);
+}
+
+async function chunkedDue(simulation: Simulation): Promise<void> {
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  assert.match((await simulation.say("BDAT 5 LAST\r\nhello")).leg, /^BDAT 5 LAST\r\nhello$/);
+}
+
+test("the proxy ends within a message, or while filters look at it: nothing was sent whole, so it is abandoned", async () => {
+  const half = new Simulation();
+  await half.greet();
+  await half.data();
+  await half.say("Subject: x\r\n\r\nhel");
+  half.session.kill();
+  const filtering = new Simulation({ filter: () => new Promise(() => {}) });
+  await held(filtering);
+  await filtering.say("Subject: x\r\n\r\nhello\r\n.\r\n");
+  filtering.session.kill();
+  for (const { transactions } of [half, filtering])
+    assert.deepEqual(
+      transactions.map(({ outcome }) => outcome),
+      ["abandoned"],
+    );
+});
