@@ -14,7 +14,7 @@ import { Greeting } from "./greeting.ts";
 import { HeldBody } from "./held-body.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
 import { DialFailed } from "./leg-dialer.ts";
-import { LegReplacement, ReplayRefused } from "./leg-replacement.ts";
+import { LegReplacement } from "./leg-replacement.ts";
 import { Login } from "./login.ts";
 import { PassingOn } from "./passing-on.ts";
 import { onceSent, type Slot } from "./reply-queue.ts";
@@ -360,9 +360,14 @@ export class Commands {
   }
 
   private routeFailed(command: Command, tx: Transaction, error: unknown): void {
-    if (!this.session.isServing) return;
+    const { session } = this;
+    if (!session.isServing) return;
     this.up.record(">|", command.line, tx);
-    this.greeting.replayFailed(this.session.open(), error);
+    session.began(tx);
+    this.greeting.replayFailed(session.open(), error, (answer) => {
+      tx.finalReply = answer;
+      session.report(tx);
+    });
   }
 
   /** The route waits for the first recipient: warp takes MAIL itself, and sends it with that one. */
@@ -395,13 +400,10 @@ export class Commands {
       .catch((error: unknown) => {
         if (!session.isServing) return;
         const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
-        if (error instanceof ReplayRefused) {
-          record.reply =
-            error.own === undefined
-              ? session.upstreamFacts(error.reply as Reply, undefined)
-              : session.ownFacts(error.own);
-        }
-        this.routeFailed(command, held.tx, error);
+        this.up.record(">|", command.line, held.tx);
+        this.greeting.replayFailed(session.open(), error, (answer) => {
+          record.reply = answer;
+        });
       })
       .finally(() => session.unblock());
   }

@@ -4,6 +4,7 @@
  * is met. Also what a leg that could not be had means for the command at hand.
  */
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
+import type { ReplyFacts } from "../events/events.ts";
 import {
   parseCapabilities,
   rewriteEhloReply,
@@ -11,7 +12,7 @@ import {
   WITHHELD_WITH_FILTER,
 } from "../smtp/capabilities.ts";
 import type { Command } from "../smtp/command.ts";
-import { OWN } from "../smtp/own-replies.ts";
+import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import { firstLineText, formatReply, type Reply } from "../smtp/reply.ts";
 import { type Leg, LegLost } from "./leg.ts";
 import { DialFailed } from "./leg-dialer.ts";
@@ -139,23 +140,35 @@ export class Greeting {
     this.replayFailed(slot, error);
   }
 
-  /** A leg could not be had, or its destination refused what was replayed: the answer to the command at hand. */
-  replayFailed(slot: Slot, error: unknown): void {
+  /**
+   * A leg could not be had, or its destination refused what was replayed: answers the command at hand. `record` is told
+   * what the answer is before it leaves.
+   */
+  replayFailed(slot: Slot, error: unknown, record?: (answer: ReplyFacts) => void): void {
     const { session } = this;
     if (!session.isServing) return; // nobody waits for it any more
-    if (error instanceof ReplayRefused) {
-      if (error.own !== undefined) return session.answer(slot, error.own);
-      return session.pass(slot, error.reply as Reply);
+    const answer = this.failureAnswer(error);
+    if ("reason" in answer) {
+      record?.(session.ownFacts(answer));
+      session.answer(slot, answer);
+    } else {
+      record?.(session.upstreamFacts(answer, undefined));
+      session.pass(slot, answer);
     }
+  }
+
+  private failureAnswer(error: unknown): OwnReply | Reply {
+    const { session } = this;
+    if (error instanceof ReplayRefused) return error.own ?? (error.reply as Reply);
     if (error instanceof DialFailed) {
       session.env.telemetry.log("warn", "dial_failed", error.message, session.logFields(), error.cause);
       session.recorder.note("dial_failed", `dial failed: ${error.message}`);
-      return session.answer(slot, error.kind === "no_source_ip" ? OWN.noUsableLeg : OWN.dialFailed);
+      return error.kind === "no_source_ip" ? OWN.noUsableLeg : OWN.dialFailed;
     }
     if (error instanceof LegLost) {
       session.noteLoss(error);
       session.dropLostLeg();
-      return session.answer(slot, OWN.legLost);
+      return OWN.legLost;
     }
     session.env.telemetry.log(
       "error",
@@ -165,7 +178,7 @@ export class Greeting {
       error,
     );
     session.dropLostLeg();
-    session.answer(slot, OWN.legLost);
+    return OWN.legLost;
   }
 
   /** The client's own STARTTLS. */

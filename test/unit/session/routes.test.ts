@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TransactionFacts } from "../../../src/egress/contract.ts";
+import { DialError } from "../../../src/net/dial.ts";
 import {
   ehloReply,
   ipDecision,
@@ -106,6 +107,26 @@ test("a recipient for whom no leg could be had is on record with its reply", asy
   assert.equal(tx?.outcome, "deferred");
   assert.equal(tx?.recipients[0]?.rcptReply?.code, 451);
   assert.equal(tx?.recipients[0]?.rcptReply?.origin, "warp");
+});
+
+test("a sender for whom no leg could be had is on record with the reply, before the connection", async () => {
+  const simulation = routed(bySender, undefined, {
+    dial: (count) => (count > 1 ? new DialError("refused", "connection refused") : undefined),
+  });
+  await greeted(simulation);
+  assert.match((await simulation.say("MAIL FROM:<bad@example.com>\r\n")).client, /^421 4\.4\.1 /);
+  simulation.client.fin();
+  await settle();
+  const [tx] = simulation.transactions;
+  assert.equal(tx?.mailFrom.address, "bad@example.com");
+  assert.equal(tx?.outcome, "deferred");
+  assert.equal(tx?.finalReply?.code, 421);
+  assert.equal(tx?.finalReply?.origin, "warp");
+  assert.deepEqual(
+    simulation.events.map(({ kind }) => kind).filter((kind) => kind !== "after_comm"),
+    ["after_transaction", "after_conn"],
+  );
+  assert.equal(simulation.connections[0]?.transactions, 1);
 });
 
 test("MAIL refused upstream becomes the reply to RCPT where warp had answered it", async () => {
