@@ -49,7 +49,10 @@ export interface RedisStoreOptions {
 const MAX_PENDING = 100_000;
 const MAX_SNAPSHOTS = 100_000;
 const FRESH_MS = 1_000;
-const WINDOW = 512;
+/** Writes under way at a time: a question that comes behind them waits for about 2 ms of Redis' time. */
+const WINDOW = 64;
+/** So many waiting senders are written without waiting for more of their outcomes. */
+const BACKLOG = 512;
 const FLUSH_MS = 200;
 const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
@@ -82,6 +85,8 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   #senderScript!: Script;
   #isSlow = false;
   #toldPending = 0;
+  /** Writes that were waiting at the last flush and are not sent yet. */
+  #due = 0;
   #flushScheduled = false;
   #retryScheduled = false;
   #isClosed = false;
@@ -325,13 +330,21 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     };
     // A moment's patience makes one round trip of many writes, and one write of what a busy sender did meanwhile; a
     // backlog needs none.
-    if (this.#pending.size >= WINDOW) setImmediate(flush);
+    if (this.#pending.size >= BACKLOG) setImmediate(flush);
     else this.#later(this.#options.flushMs ?? FLUSH_MS, flush);
   }
 
+  /** Everything that waits now is due. */
   #flush(): void {
+    this.#due = this.#pending.size - this.#pending.sent;
+    this.#sendDue();
+  }
+
+  #sendDue(): void {
     if (!this.#isReady || this.#isClosed) return;
-    for (const write of this.#pending.take(WINDOW, this.#options.now())) {
+    const writes = this.#pending.take(WINDOW, this.#options.now());
+    this.#due -= writes.length;
+    for (const write of writes) {
       this.#script(write.identity, write).then(
         (reply) => this.#written(write, reply),
         (error: Error) => this.#notWritten(write, error),
@@ -344,8 +357,13 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     this.#learn(write.identity, reply);
     this.#tellPending();
     this.#rankSoon(write.identity, reply);
+    this.#goOn();
+  }
+
+  #goOn(): void {
     if (this.#pending.size === 0) this.#idle?.();
-    else this.#flushSoon();
+    else if (this.#due <= 0) this.#flushSoon();
+    else if (this.#pending.sent <= WINDOW / 2) this.#sendDue();
   }
 
   #notWritten(write: PendingWrite, error: Error): void {
@@ -361,9 +379,11 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       );
       telemetry.redisLostWrites(write.updates);
       this.#pending.done(write);
+      this.#goOn();
       return;
     }
     this.#pending.unsure(write);
+    this.#due = 0;
     // A lost connection says "ready" when it is back; Redis that answers so has to be asked again.
     if (this.#retryScheduled) return;
     this.#retryScheduled = true;
