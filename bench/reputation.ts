@@ -22,7 +22,6 @@ import { throughput } from "./reputation/throughput.ts";
 const argument = (name: string) => process.argv.find((_, i) => process.argv[i - 1] === name);
 const quick = process.argv.includes("--quick");
 const only = argument("--only")?.split(",") ?? ["decision", "throughput", "mixed"];
-const contenders = new RegExp(argument("--contenders") ?? "");
 
 const folder = await mkdtemp(join(tmpdir(), "warp-bench-"));
 const upstream = await freePort();
@@ -31,8 +30,10 @@ const server = await RedisServer.start();
 try {
   if (only.includes("decision")) await decisions();
   if (only.includes("throughput")) {
-    const size = quick ? { rounds: 6, warmUp: 4_000 } : { rounds: 20, warmUp: 10_000 };
-    await throughput(folder, upstream, server, { ...size, only: contenders });
+    const size = quick
+      ? { generations: 1, rounds: 15, warmUp: 4_000 }
+      : { generations: 4, rounds: 25, warmUp: 10_000 };
+    await throughput(folder, upstream, server, size);
   }
   if (only.includes("mixed")) await mixed(folder, upstream);
 } finally {

@@ -1,7 +1,8 @@
 /**
  * What reputation and the choice of the IP cost a proxy under full load: messages per second, and CPU per message of the
- * proxy (all its threads) and of Redis. In turns within each round, in an order that rotates; a ratio is that of two turns
- * of one round. The proxy, both ends of the load and Redis share the machine.
+ * proxy (all its threads) and of Redis. In short turns within each round, in an order that rotates; a ratio is that of two
+ * turns of one round. Processes of the same program were seen to differ by 5 % for as long as they ran, so there are several
+ * generations of them. The proxy, both ends of the load and Redis share the machine.
  */
 import { Redis } from "ioredis";
 import { freePort, type RedisServer } from "../../test/integration/redis-server.ts";
@@ -20,11 +21,13 @@ rules:
 const UNCOUNTED = "./uncounted-warp.ts";
 /** What the others are compared with: reputation is counted in memory, as always, and nothing is decided by it. */
 const BASE = "no rules";
+/** Messages of one turn. */
+const TURN = 1_000;
 
-interface Contender {
+interface Kind {
   readonly name: string;
-  readonly proxy: RunningProxy;
-  readonly turns: Turn[];
+  readonly config: string;
+  readonly program?: string;
 }
 interface Turn {
   readonly perSecond: number;
@@ -32,50 +35,60 @@ interface Turn {
   readonly proxyUs: number;
   readonly redisUs: number;
 }
+export interface Size {
+  readonly generations: number;
+  readonly rounds: number;
+  /** Messages before anything is measured: a proxy is still getting faster after some thousands. */
+  readonly warmUp: number;
+}
 
 export async function throughput(
   folder: string,
   upstream: number,
   server: RedisServer,
-  { rounds, warmUp, only }: { rounds: number; warmUp: number; only: RegExp },
+  size: Size,
 ): Promise<void> {
   const redis = (port: number) => `redis: { url: "redis://127.0.0.1:${port}/0" }\n${POOLS}`;
-  const kinds: readonly (readonly [name: string, config: string, program?: string])[] = [
-    ["nothing counted", "", UNCOUNTED],
-    [BASE, ""],
-    ["two pools, memory", POOLS],
-    ["two pools, Redis", redis(server.port)],
-    ["two pools, Redis down", redis(await freePort())],
+  const kinds: readonly Kind[] = [
+    { name: "nothing counted", config: "", program: UNCOUNTED },
+    { name: BASE, config: "" },
+    { name: "no rules, --outbound-ip", config: "outbound_ip: [127.0.0.10]\n" },
+    { name: "two pools, memory", config: POOLS },
+    { name: "two pools, Redis", config: redis(server.port) },
+    { name: "two pools, Redis down", config: redis(await freePort()) },
   ];
-  const contenders: Contender[] = [];
   const redisPid = await pidOf(server);
-  let n = 0;
-  const sender = () => `user${n++ % 100}@sender.example`;
-  try {
-    for (const [name, config, program] of kinds.filter(([name]) => only.test(name))) {
-      contenders.push({
-        name,
-        proxy: await RunningProxy.start(folder, upstream, config, program),
-        turns: [],
-      });
-    }
-    // Compilers and caches: a proxy is still getting faster after some thousands of messages.
-    for (const { proxy } of contenders) {
-      await send(proxy.port, { connections: Math.ceil(warmUp / 200), each: 20, sender });
-    }
-    for (let round = 0; round < rounds; round += 1) {
-      for (let i = 0; i < contenders.length; i += 1) {
-        const { proxy, turns } = contenders[(i + round) % contenders.length] as Contender;
-        turns.push(await turn(proxy, redisPid, { connections: 10, each: 20, sender }));
+  const turns = new Map<string, Turn[]>(kinds.map(({ name }) => [name, []]));
+  for (let generation = 0; generation < size.generations; generation += 1) {
+    const proxies: RunningProxy[] = [];
+    try {
+      for (const { config, program } of kinds) {
+        proxies.push(await RunningProxy.start(folder, upstream, config, program));
       }
+      for (const { port } of proxies) await send(port, loadOf(size.warmUp));
+      for (let round = 0; round < size.rounds; round += 1) {
+        for (let i = 0; i < kinds.length; i += 1) {
+          const at = (i + round) % kinds.length;
+          const { name } = kinds[at] as Kind;
+          turns.get(name)?.push(await turn(proxies[at] as RunningProxy, redisPid));
+        }
+      }
+    } finally {
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
     }
-  } finally {
-    await Promise.all(contenders.map(({ proxy }) => proxy.stop()));
   }
-  report(contenders);
+  report(turns);
 }
 
-async function turn(proxy: RunningProxy, redisPid: number, load: Load): Promise<Turn> {
+let senders = 0;
+
+function loadOf(messages: number): Load {
+  const sender = () => `user${senders++ % 100}@sender.example`;
+  return { connections: Math.ceil(messages / 200), each: 20, sender };
+}
+
+async function turn(proxy: RunningProxy, redisPid: number): Promise<Turn> {
+  const load = loadOf(TURN);
   const [proxyBefore, redisBefore] = [cpuMs(proxy.pid), cpuMs(redisPid)];
   const perSecond = await send(proxy.port, load);
   const perMessage = (ms: number) => (ms * 1000) / messagesOf(load);
@@ -93,18 +106,18 @@ async function pidOf(server: RedisServer): Promise<number> {
   return Number(pid);
 }
 
-function report(contenders: readonly Contender[]): void {
+function report(turns: ReadonlyMap<string, readonly Turn[]>): void {
   console.log("\n4 KB, 10 connections with 20 messages each, 100 senders, one process of warp");
   console.log(
-    `"${BASE}" counts reputation in memory, as warp always does, and decides nothing by it; ratios are to it`,
+    `ratios are to "${BASE}", which counts reputation in memory, as warp always does, and decides nothing by it`,
   );
   console.log(
     "                            msg/s   ratio              CPU µs/message   ratio              Redis µs",
   );
-  const base = contenders.find(({ name }) => name === BASE)?.turns ?? contenders[0]?.turns ?? [];
-  for (const { name, turns } of contenders) {
-    const of = (key: keyof Turn) => median(turns.map((turn) => turn[key])).toFixed(0);
-    const ratio = (key: keyof Turn) => spread(turns.map((turn, i) => turn[key] / (base[i] as Turn)[key]));
+  const base = turns.get(BASE) ?? [];
+  for (const [name, own] of turns) {
+    const of = (key: keyof Turn) => median(own.map((turn) => turn[key])).toFixed(0);
+    const ratio = (key: keyof Turn) => spread(own.map((turn, i) => turn[key] / (base[i] as Turn)[key]));
     console.log(
       `${name.padEnd(24)} ${of("perSecond").padStart(8)}   ${ratio("perSecond")} ${of("proxyUs").padStart(16)}   ${ratio("proxyUs")} ${of("redisUs").padStart(8)}`,
     );
