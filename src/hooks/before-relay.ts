@@ -26,7 +26,7 @@ const CHUNK = 64 * 1024;
 const writer = new WireWriter(4096);
 /** No metadata of ours; each call takes a copy. */
 const NO_METADATA = new grpc.Metadata();
-/** Parts that may wait behind the one that the transport is taking. */
+/** Chunks that may wait behind the one that the transport is taking. */
 const AHEAD = 4;
 /** gRPC's own deadline comes first; this is for a transport that does not keep it. */
 const GRACE_MS = 500;
@@ -58,7 +58,7 @@ export async function beforeRelay(
       },
       source,
     );
-    call.send(Buffer.from(writer.view()));
+    call.pass(Buffer.from(writer.view()));
     await upload(call, message, truncated ? (portion.maxOctets as number) : octets);
     call.half();
     return await call.result(!truncated && !portion.headerOnly);
@@ -74,28 +74,12 @@ async function upload(call: Call, message: HeldMessage, octets: number): Promise
     const part = chunk.length > left ? chunk.subarray(0, left) : chunk;
     for (let at = 0; at < part.length; at += CHUNK) {
       if (call.answered) return;
-      const taken = call.send(chunkRequest(part.subarray(at, at + CHUNK)));
+      const taken = call.send(part.subarray(at, at + CHUNK));
       if (taken !== true) await taken;
     }
     left -= part.length;
     if (left === 0) return;
   }
-}
-
-/** `BeforeRelayRequest{chunk}`. */
-function chunkRequest(chunk: Buffer): Buffer {
-  const size = chunk.length;
-  const lengthOctets = size < 128 ? 1 : size < 16_384 ? 2 : 3;
-  const request = Buffer.allocUnsafe(1 + lengthOctets + size);
-  request[0] = (2 << 3) | 2;
-  let rest = size;
-  for (let i = 1; i < lengthOctets; i++) {
-    request[i] = (rest & 127) | 128;
-    rest >>= 7;
-  }
-  request[lengthOctets] = rest;
-  chunk.copy(request, 1 + lengthOctets);
-  return request;
 }
 
 /** Octets of the header section with the empty line behind it; all of the message where there is none. */
@@ -128,9 +112,10 @@ class Call {
   private readonly terms: CallTerms;
   private answer: Buffer | undefined;
   private status: Pick<grpc.StatusObject, "code" | "details"> | undefined;
-  /** The transport takes one part at a time. */
+  /** The transport takes one request at a time. */
   private taking = false;
   private waiting: Buffer[] = [];
+  private readonly request = new ChunkRequest();
   private halfClosed = false;
   private wake: (() => void) | undefined;
   private readonly timer: NodeJS.Timeout;
@@ -153,18 +138,25 @@ class Call {
     if (terms.signal.aborted) this.cancel();
   }
 
-  /** True: go on. A promise: wait until the next part may be sent, or until nobody wants it any more. */
-  send(part: Buffer): true | Promise<void> {
+  /** Sends a request; nothing else may be on its way. */
+  pass(request: Buffer): void {
+    this.taking = true;
+    this.call.sendMessageWithContext({ callback: this.taken }, request);
+  }
+
+  /** True: go on. A promise: wait until the next chunk may be sent, or until nobody wants it any more. */
+  send(chunk: Buffer): true | Promise<void> {
     if (this.answered) return true;
-    if (!this.taking) this.pass(part);
-    else if (this.waiting.push(part) >= AHEAD) return this.room();
+    if (!this.taking) this.pass(this.request.with(chunk));
+    else if (this.waiting.push(chunk) >= AHEAD) return this.room();
     return true;
   }
 
   /** Nothing more is sent. Also behind an early answer: a server may read on to here before it ends the call. */
   half(): void {
     this.halfClosed = true;
-    if (!this.taking) this.call.halfClose();
+    // At once, since it goes out with the request that is being taken.
+    if (this.waiting.length === 0) this.call.halfClose();
   }
 
   async result(sawWhole: boolean): Promise<CallResult> {
@@ -189,29 +181,34 @@ class Call {
     if (this.status === undefined) this.cancel();
   }
 
-  private pass(part: Buffer): void {
-    this.taking = true;
-    this.call.sendMessageWithContext({ callback: this.taken }, part);
-  }
-
   private readonly taken = (): void => {
     this.taking = false;
     const next = this.waiting.shift();
-    if (next !== undefined && !this.answered) this.pass(next);
-    else if (this.halfClosed) this.call.halfClose();
+    if (next === undefined) return;
+    this.pass(this.request.with(next));
+    if (this.halfClosed && this.waiting.length === 0) this.call.halfClose();
     this.progress();
   };
 
   private received(octets: Buffer): void {
     this.answer ??= octets;
     this.answered = true;
+    this.drop();
     this.call.startRead();
     this.progress();
+  }
+
+  /** What waits is wanted no more. */
+  private drop(): void {
+    if (this.waiting.length === 0) return;
+    this.waiting = [];
+    if (this.halfClosed) this.call.halfClose();
   }
 
   private ended(status: Pick<grpc.StatusObject, "code" | "details">): void {
     this.status ??= status;
     this.answered = true;
+    this.waiting = [];
     this.progress();
   }
 
@@ -232,5 +229,30 @@ class Call {
   private progress(): void {
     this.wake?.();
     this.wake = undefined;
+  }
+}
+
+/**
+ * `BeforeRelayRequest{chunk}`, in one buffer for all chunks of a message: what the transport has taken it has copied, into
+ * a frame. Buffers of this size are what makes V8 collect garbage.
+ */
+class ChunkRequest {
+  private buffer: Buffer | undefined;
+
+  with(chunk: Buffer): Buffer {
+    const size = chunk.length;
+    const lengthOctets = size < 128 ? 1 : size < 16_384 ? 2 : 3;
+    const octets = 1 + lengthOctets + size;
+    if (this.buffer === undefined || this.buffer.length < octets) this.buffer = Buffer.allocUnsafe(octets);
+    const request = this.buffer.subarray(0, octets);
+    request[0] = (2 << 3) | 2;
+    let rest = size;
+    for (let i = 1; i < lengthOctets; i++) {
+      request[i] = (rest & 127) | 128;
+      rest >>= 7;
+    }
+    request[lengthOctets] = rest;
+    chunk.copy(request, 1 + lengthOctets);
+    return request;
   }
 }

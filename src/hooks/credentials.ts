@@ -36,8 +36,9 @@ export function channelOptions(hook: HookSettings, maxReceiveOctets: number): gr
     // Mail goes where the configuration says, not through a proxy that the environment names.
     "grpc.enable_http_proxy": 0,
     "grpc.service_config_disable_resolution": 1,
-    // A message is never sent twice, and not kept in a retry buffer.
+    // A message is never sent twice, and not kept in a retry buffer: that would be memory beside the budget for held ones.
     "grpc.enable_retries": 0,
+    "grpc.per_rpc_retry_buffer_size": 0,
     "grpc.max_receive_message_length": maxReceiveOctets,
     "grpc.max_send_message_length": -1,
     ...clientCredentials(hook.address, hook.tls).options,
