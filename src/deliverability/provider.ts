@@ -3,6 +3,7 @@
  * (RFC 5321 §4.2: the first word), else of the certificate's, under one name per operator; else the network, /24 or /48.
  * The name is the peer's own claim: it groups counters and picks wording, and nothing is ever allowed because of it.
  */
+import { BoundedMap } from "../egress/bounded-map.ts";
 import { ipOctets } from "../filter/when.ts";
 
 /** Operators that answer under several names. */
@@ -32,10 +33,24 @@ const REGISTRY_LABELS = new Set(
 export function providerOf(
   destinationIp: string,
   greeting?: Uint8Array,
-  certificateNames?: readonly string[],
+  certificateNames: readonly string[] = [],
 ): string {
-  const named = greetingHost(greeting) ?? certificateNames?.map(hostOf).find((name) => name !== undefined);
-  return named === undefined ? networkOf(destinationIp) : operatorOf(named);
+  const words = greeting === undefined ? certificateNames : [firstWord(greeting), ...certificateNames];
+  for (const word of words) {
+    const operator = operators.get(word) ?? remembered(word);
+    if (operator !== "") return operator;
+  }
+  return networkOf(destinationIp);
+}
+
+/** What names stand for, since every connection asks; "" where one is no host name. */
+const operators = new BoundedMap<string, string>(10_000);
+
+function remembered(word: string): string {
+  const host = hostOf(word);
+  const operator = host === undefined ? "" : operatorOf(host);
+  operators.set(word, operator);
+  return operator;
 }
 
 /** "203.0.113.0/24", "2001:db8:1::/48": the group of an address about which nothing else is known. */
@@ -49,10 +64,10 @@ export function networkOf(ip: string): string {
   return `${groups}::/48`;
 }
 
-function greetingHost(greeting: Uint8Array | undefined): string | undefined {
-  if (greeting === undefined) return undefined;
-  const first = Buffer.from(greeting.subarray(0, 300)).toString("latin1");
-  return hostOf(/^\d{3}[ -](?:[245]\.\d+\.\d+ )?(\S+)/.exec(first)?.[1] ?? "");
+/** What a greeting says first, behind the codes; "" where there is nothing. */
+function firstWord(greeting: Uint8Array): string {
+  const first = Buffer.from(greeting.buffer, greeting.byteOffset, Math.min(greeting.length, 300));
+  return /^\d{3}[ -](?:[245]\.\d+\.\d+ )?(\S+)/.exec(first.toString("latin1"))?.[1] ?? "";
 }
 
 /** A host name with at least two labels and a top-level domain that isn't a number; lower case. */

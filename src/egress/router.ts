@@ -197,12 +197,14 @@ export class EgressRouter implements Router {
 
   provider(destinationIp: string, greeting?: Buffer, certificateNames?: readonly string[]): string {
     const known = this.#providers.get(destinationIp);
-    if (greeting === undefined && certificateNames === undefined) return known ?? providerOf(destinationIp);
+    if (greeting === undefined && (known !== undefined || certificateNames === undefined)) {
+      return known ?? providerOf(destinationIp);
+    }
     // The greeting's name first; once a name is known, a connection without one (a bare "421") doesn't take it away.
     const name = providerOf(destinationIp, greeting, greeting === undefined ? certificateNames : undefined);
-    if (known !== undefined && (greeting === undefined || isNetwork(name))) return known;
+    if (known !== undefined && isNetwork(name)) return known;
     if (isNetwork(name) && certificateNames === undefined) return name;
-    this.#providers.set(destinationIp, name);
+    if (name !== known) this.#providers.set(destinationIp, name);
     return name;
   }
 

@@ -44,12 +44,14 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   readonly #file: StateFile | undefined;
   #timers: NodeJS.Timeout[] = [];
   #settings: ReputationSettings;
+  #expiryMs: number;
   #dirty = false;
   #listener: ((ip: string, provider: string, shared: SharedIp) => void) | undefined;
 
   constructor(options: MemoryStoreOptions) {
     this.#options = options;
     this.#settings = options.settings;
+    this.#expiryMs = expiryMs(options.settings);
     this.#senders = new BoundedMap(options.maxSenders ?? MAX_SENDERS);
     this.#file = options.stateFile === undefined ? undefined : new StateFile(options.stateFile);
   }
@@ -72,6 +74,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   /** New half-lives, thresholds or weights; counters stay. */
   configure(settings: ReputationSettings): void {
     this.#settings = settings;
+    this.#expiryMs = expiryMs(settings);
   }
 
   standing(identity: string): Standing {
@@ -185,7 +188,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   #current(identity: string, now: number): SenderRecord | undefined {
     const record = this.#senders.get(identity);
     if (record === undefined) return undefined;
-    if (record.pin === undefined && now - record.counts.at > expiryMs(this.#settings)) {
+    if (record.pin === undefined && now - record.counts.at > this.#expiryMs) {
       this.#senders.delete(identity);
       return undefined;
     }
