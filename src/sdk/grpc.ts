@@ -80,9 +80,13 @@ export type HandlersOf<Methods extends GenServiceMethods> = {
   >;
 };
 
-/** `/warp.hook.v1.HookService/Describe` and its like, with protobuf-es as the codec. */
+/**
+ * `/warp.hook.v1.HookService/Describe` and its like, with protobuf-es as the codec. Requests of the methods in `undecoded`
+ * are handed over as the octets that came.
+ */
 export function serviceDefinition<Methods extends GenServiceMethods>(
   service: Service<Methods>,
+  undecoded: readonly (keyof Methods)[] = [],
 ): grpc.ServiceDefinition {
   return Object.fromEntries(
     service.methods.map((method) => [
@@ -94,19 +98,21 @@ export function serviceDefinition<Methods extends GenServiceMethods>(
         responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
         ...codec("request", method.input),
         ...codec("response", method.output),
+        ...(undecoded.includes(method.localName) && { requestDeserialize: (octets: Buffer) => octets }),
       },
     ]),
   ) as grpc.ServiceDefinition;
 }
 
-/** Registers the handlers of one service with a grpc-js server. */
+/** Registers the handlers of one service with a grpc-js server. Those of `undecoded` are given octets as requests. */
 export function addService<Methods extends GenServiceMethods>(
   server: grpc.Server,
   service: Service<Methods>,
   handlers: HandlersOf<NoInfer<Methods>>,
+  undecoded: readonly (keyof NoInfer<Methods>)[] = [],
 ): void {
   const given = Object.fromEntries(Object.entries(handlers).filter(([, handler]) => handler !== undefined));
-  server.addService(serviceDefinition(service), given as grpc.UntypedServiceImplementation);
+  server.addService(serviceDefinition(service, undecoded), given as grpc.UntypedServiceImplementation);
 }
 
 /**

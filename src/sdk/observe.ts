@@ -5,18 +5,19 @@
  * last acknowledgement is repeated so that the proxy does not take the stream for dead.
  */
 import { once } from "node:events";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import type {
-  AfterComm,
-  AfterConn,
-  AfterTransaction,
-  Event,
-  Gap,
-  Notice,
-  ObserveRequest,
-  ObserveResponseSchema,
-  Source,
+import {
+  type AfterComm,
+  type AfterConn,
+  type AfterTransaction,
+  type Event,
+  type Gap,
+  type Notice,
+  type ObserveRequest,
+  ObserveRequestSchema,
+  type ObserveResponseSchema,
+  type Source,
 } from "../gen/warp/hook/v1/hook_pb.ts";
 import { asError, StatusError } from "./failure.ts";
 
@@ -49,7 +50,11 @@ export interface EventHandlers {
   readonly afterNotice?: EventHandler<Notice>;
 }
 
-type ObserveCall = grpc.ServerDuplexStream<ObserveRequest, MessageInitShape<typeof ObserveResponseSchema>>;
+/**
+ * Requests come as octets, each decoded when it is its turn: grpc-js reads ahead, and a thousand decoded events are a
+ * hundred thousand objects for the collector to carry along.
+ */
+type ObserveCall = grpc.ServerDuplexStream<unknown, MessageInitShape<typeof ObserveResponseSchema>>;
 
 export interface ObserveOptions {
   readonly handler: ObserveHandler;
@@ -77,7 +82,11 @@ export async function serveObserve(
     if (stream.isOver) return; // nobody to tell: the proxy left (it will send the batch again), or we stopped
     const error = asError(cause);
     options.onError(error);
-    call.emit("error", new StatusError(grpc.status.UNAVAILABLE, `not stored: ${error.message}`));
+    const told =
+      error instanceof StatusError
+        ? error
+        : new StatusError(grpc.status.UNAVAILABLE, `not stored: ${error.message}`);
+    call.emit("error", told);
   } finally {
     // It outlives the stream.
     stopping.removeEventListener("abort", stop);
@@ -109,7 +118,7 @@ class ObservedStream {
 
   async run(): Promise<void> {
     for await (const request of this.#call.iterator({ destroyOnReturn: false })) {
-      const { source, events } = request as ObserveRequest;
+      const { source, events } = decoded(request as Buffer);
       this.#source = source ?? this.#source;
       if (events.length > 0) await this.#store(events);
       if (!this.#acknowledge()) await once(this.#call, "drain", { signal: this.#gone.signal });
@@ -141,6 +150,14 @@ class ObservedStream {
   /** False: the transport takes no more for now. */
   #acknowledge(): boolean {
     return this.#call.cancelled || this.#call.write({ ackedSequence: this.#acked });
+  }
+}
+
+function decoded(octets: Buffer): ObserveRequest {
+  try {
+    return fromBinary(ObserveRequestSchema, octets);
+  } catch (cause) {
+    throw new StatusError(grpc.status.INTERNAL, `a request cannot be decoded: ${asError(cause).message}`);
   }
 }
 

@@ -93,7 +93,7 @@ export async function serveHook(options: HookOptions): Promise<HookServer> {
   const description = describe(options);
   const stopping = new AbortController();
   const server = new grpc.Server({ "grpc.max_receive_message_length": MAX_RECEIVED_OCTETS });
-  addService(server, HookService, handlers(options, description, stopping.signal));
+  addService(server, HookService, handlers(options, description, stopping.signal), ["observe"]);
   addHealth(server, HookService.typeName, stopping.signal);
   const credentials = serverCredentials(options.tls);
   if (address.kind === "unix") await clearStaleSocket(address.path);

@@ -104,6 +104,16 @@ test("Observe", async (t) => {
     stream.send([]);
     assert.deepEqual(await stream.acknowledged(3), [0n, 7n, 7n]);
   });
+  await t.test("says so where a request is no protobuf", async (t) => {
+    const { client, errors } = await start(t, { observe: () => undefined });
+    const raw = (octets: Buffer) => octets;
+    const call = client.makeBidiStreamRequest("/warp.hook.v1.HookService/Observe", raw, raw);
+    call.resume();
+    call.write(Buffer.from([0x12, 0x7f, 0x01]));
+    const [error] = (await once(call, "error")) as [grpc.ServiceError];
+    assert.equal(error.code, grpc.status.INTERNAL);
+    assert.match(errors.join(), /^Observe: a request cannot be decoded/);
+  });
   await t.test(
     "a handler that fails leaves its batch unacknowledged and ends the stream with an error",
     async (t) => {
