@@ -133,23 +133,24 @@ export class FileSink implements Sink {
   }
 
   async #append(lines: Buffer): Promise<void> {
-    let before: number | undefined;
+    let written = 0;
     try {
       if (this.#damaged) await this.#mend();
-      before = this.#regular ? (await this.#file.stat()).size : undefined;
-      for (let at = 0; at < lines.length; ) at += (await this.#file.write(lines, at)).bytesWritten;
+      while (written < lines.length) written += (await this.#file.write(lines, written)).bytesWritten;
       if ((this.#settings.fsync ?? "always") === "always" && this.#regular) await this.#file.datasync();
       else this.#unsynced = true;
     } catch (error) {
-      await this.#takeBack(before);
+      await this.#takeBack(written);
       throw new SinkError(plainError(this.#path, error as NodeJS.ErrnoException));
     }
   }
 
-  async #takeBack(size: number | undefined): Promise<void> {
-    if (size === undefined) return;
+  /** The last octets of the file: nobody else appends to it. */
+  async #takeBack(octets: number): Promise<void> {
+    if (octets === 0 || !this.#regular) return;
     try {
-      await this.#file.truncate(size);
+      const { size } = await this.#file.stat();
+      await this.#file.truncate(Math.max(0, size - octets));
     } catch (error) {
       this.#damaged = true;
       this.#context.log(`file: ${this.#path}: a failed write cannot be taken back: ${String(error)}`);

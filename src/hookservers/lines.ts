@@ -3,7 +3,6 @@
  * and LF are written `\r` and `\n`, so an ordinary line looks as the original's does, and a JSON parser gives back the
  * octets themselves. Octets that are not UTF-8 appear as `\xHH` (in JSON: `\\xHH`), and `data_base64` then has them all.
  */
-import { isUtf8 } from "node:buffer";
 import type {
   Address,
   AfterComm,
@@ -13,7 +12,7 @@ import type {
   Session,
 } from "../gen/warp/hook/v1/hook_pb.ts";
 import { filterFields, type Item } from "./rows.ts";
-import { decodeMarked } from "./text.ts";
+import { decodeMarked, marked } from "./text.ts";
 import {
   directionWord,
   microseconds,
@@ -21,7 +20,7 @@ import {
   originWord,
   outcomeWord,
   secondsTime,
-  sqlTime,
+  utcTime,
 } from "./words.ts";
 
 type Fields = Record<string, unknown>;
@@ -33,55 +32,65 @@ export function lineOf(item: Item): string | undefined {
 }
 
 function fieldsOf(item: Item): Fields | undefined {
-  const { event, source } = item;
-  const { kind } = event;
-  const micros = microseconds(event.occurredAt, item.receivedMs);
-  const head = (type: string): Fields => ({
-    type,
-    occurred_at: secondsTime(micros),
-    connection_id: event.connectionId,
-  });
-  const tail: Fields = {
-    id: event.id,
-    time: `${sqlTime(micros)}Z`,
-    proxy: some(source?.proxy),
-    worker: source?.worker,
-    epoch: some(source?.epoch),
-    sequence: Number(event.sequence),
-  };
+  const { kind } = item.event;
   switch (kind.case) {
     case "afterComm":
-      return { ...head("comm"), ...commFields(kind.value), ...tail };
+      return commFields(item, kind.value);
     case "afterConn":
-      return { ...head("conn"), ...connFields(kind.value), ...tail };
+      return { ...head(item, "conn"), ...connFields(kind.value), ...tail(item) };
     case "afterTransaction":
-      return { ...head("transaction"), ...transactionFields(kind.value), ...tail };
+      return { ...head(item, "transaction"), ...transactionFields(kind.value), ...tail(item) };
     case "gap":
       return {
-        ...head("gap"),
+        ...head(item, "gap"),
         first_sequence: Number(kind.value.firstSequence),
         count: Number(kind.value.count),
         reason: kind.value.reason,
-        ...tail,
+        ...tail(item),
       };
     case "notice":
       return {
-        ...head("notice"),
+        ...head(item, "notice"),
         code: kind.value.code,
         text: kind.value.text,
         fields: kind.value.fields,
-        ...tail,
+        ...tail(item),
       };
     default:
       return undefined;
   }
 }
 
-function commFields(comm: AfterComm): Fields {
+function head({ event, receivedMs }: Item, type: string): Fields {
   return {
+    type,
+    occurred_at: secondsTime(microseconds(event.occurredAt, receivedMs)),
+    connection_id: event.connectionId,
+  };
+}
+
+function tail({ event, source, receivedMs }: Item): Fields {
+  return {
+    id: event.id,
+    time: utcTime(microseconds(event.occurredAt, receivedMs)),
+    proxy: some(source?.proxy),
+    worker: source?.worker,
+    epoch: some(source?.epoch),
+    sequence: Number(event.sequence),
+  };
+}
+
+/** With head and tail in place: by far the most lines are these, and an object that is not put together is made faster. */
+function commFields({ event, source, receivedMs }: Item, comm: AfterComm): Fields {
+  const micros = microseconds(event.occurredAt, receivedMs);
+  const { text, exact } = marked(comm.data);
+  return {
+    type: "comm",
+    occurred_at: secondsTime(micros),
+    connection_id: event.connectionId,
     direction: directionWord(comm.direction),
-    data: decodeMarked(comm.data),
-    ...base64("data_base64", comm.data),
+    data: text,
+    data_base64: exact ? undefined : base64(comm.data),
     transaction_id: some(comm.transactionId),
     leg: some(comm.leg),
     origin: some(originWord(comm.origin)),
@@ -89,6 +98,12 @@ function commFields(comm: AfterComm): Fields {
     code: some(comm.code),
     truncated: some(comm.truncated),
     redacted: some(comm.redacted),
+    id: event.id,
+    time: utcTime(micros),
+    proxy: some(source?.proxy),
+    worker: source?.worker,
+    epoch: some(source?.epoch),
+    sequence: Number(event.sequence),
   };
 }
 
@@ -181,11 +196,12 @@ function replyOrNothing(reply: Reply | undefined): Fields | undefined {
 }
 function replyFields(reply: Reply | undefined): Fields {
   if (reply === undefined) return {};
+  const { text, exact } = marked(reply.text);
   return {
     code: reply.code,
     enhanced_code: some(reply.enhancedCode),
-    reply: decodeMarked(reply.text),
-    ...base64("reply_base64", reply.text),
+    reply: text,
+    reply_base64: exact ? undefined : base64(reply.text),
     origin: some(originWord(reply.origin)),
     class: some(reply.replyClass),
     hook: some(reply.hook),
@@ -194,7 +210,7 @@ function replyFields(reply: Reply | undefined): Fields {
 }
 
 function hostAndPort({ ip, port }: { ip: string; port: number }): string {
-  return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
+  return (ip.includes(":") ? ["[", ip, "]:", port] : [ip, ":", port]).join("");
 }
 /** Bare, `<>` for the null sender, `unknown` (the original's word) where none was seen. In JSON nothing need be escaped. */
 function addressWord(address: Address | undefined): string {
@@ -203,8 +219,8 @@ function addressWord(address: Address | undefined): string {
 function rawWord(address: Address | undefined): string {
   return decodeMarked(address?.raw ?? empty);
 }
-function base64(key: string, octets: Uint8Array): Fields {
-  return isUtf8(octets) ? {} : { [key]: Buffer.from(octets).toString("base64") };
+function base64(octets: Uint8Array): string {
+  return Buffer.from(octets).toString("base64");
 }
 
 const empty = new Uint8Array();

@@ -167,7 +167,7 @@ export class MysqlSink implements Sink {
 
   /** One small bite, on a connection of its own beside the writes; soon again while there is more. */
   async #retain(): Promise<void> {
-    const before = sqlTime(BigInt(Math.floor(this.#context.now() - this.#settings.keepMs!)) * 1000n);
+    const before = sqlTime(Math.floor(this.#context.now() - this.#settings.keepMs!) * 1000);
     let deleted = 0;
     try {
       deleted = await this.#withConnection((connection) => deleteOld(connection, before));

@@ -5,6 +5,7 @@
  *
  * Bounded: the `maxSources` last used sources, and `maxIds` ids.
  */
+import type { Source } from "../gen/warp/hook/v1/hook_pb.ts";
 import type { Item } from "./rows.ts";
 import { isEpoch, sourceKey } from "./words.ts";
 
@@ -20,18 +21,23 @@ export class SourceState {
   /** Least recently used first. */
   readonly #highest = new Map<string, bigint>();
   readonly #ids = new Set<string>();
+  /** The last one used: it is at the end already. */
+  #newest = "";
+  /** All items of a batch have the same. */
+  #source: Source | undefined;
+  #key: string | undefined;
 
   /** True where the item is one that `mark` has seen. */
   has({ event, source }: Item): boolean {
-    if (source !== undefined && isEpoch(source.epoch)) {
-      return event.sequence <= (this.#highest.get(sourceKey(source)) ?? 0n);
-    }
+    const key = this.#keyOf(source);
+    if (key !== undefined) return event.sequence <= (this.#highest.get(key) ?? 0n);
     return event.id !== "" && this.#ids.has(event.id);
   }
 
   /** The item is written now. */
   mark({ event, source }: Item): void {
-    if (source !== undefined && isEpoch(source.epoch)) this.#raise(sourceKey(source), event.sequence);
+    const key = this.#keyOf(source);
+    if (key !== undefined) this.#raise(key, event.sequence);
     else if (event.id !== "") this.#remember(event.id);
   }
 
@@ -53,9 +59,18 @@ export class SourceState {
     for (const id of saved.ids) this.#remember(id);
   }
 
+  /** Undefined: its sequences say nothing. */
+  #keyOf(source: Source | undefined): string | undefined {
+    if (source === this.#source) return this.#key;
+    this.#source = source;
+    this.#key = source !== undefined && isEpoch(source.epoch) ? sourceKey(source) : undefined;
+    return this.#key;
+  }
+
   #raise(key: string, sequence: bigint): void {
     const before = this.#highest.get(key) ?? 0n;
-    this.#highest.delete(key);
+    if (key !== this.#newest) this.#highest.delete(key);
+    this.#newest = key;
     this.#highest.set(key, sequence > before ? sequence : before);
     if (this.#highest.size > maxSources) this.#highest.delete(this.#highest.keys().next().value!);
   }

@@ -131,7 +131,7 @@ export class SqliteSink implements Sink {
 
   /** One small bite; soon again while there is more. */
   async #retain(): Promise<void> {
-    const before = sqlTime(BigInt(Math.floor(this.#context.now() - this.#settings.keepMs!)) * 1000n);
+    const before = sqlTime(Math.floor(this.#context.now() - this.#settings.keepMs!) * 1000);
     let deleted = 0;
     try {
       await this.#grouper.exclusively(() => {

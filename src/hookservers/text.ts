@@ -13,16 +13,18 @@ export interface Visible {
 
 const special = /[\0\r\n]/;
 const ambiguous = /\\[rnx]/;
+/** Most text has none of these, and stays as it is. */
+const unusual = /[\0\r\n\\]/;
 
 /** `octets` in the visible form described above. */
 export function visible(octets: Uint8Array): Visible {
-  const buffer = asBuffer(octets);
-  if (!isUtf8(buffer)) return { text: escapeLines(decodeMarked(buffer)), exact: false };
-  return visibleText(buffer.toString("utf8"));
+  const { text, exact } = marked(octets);
+  return exact ? visibleText(text) : { text: escapeLines(text), exact };
 }
 
 /** The same for text that already is UTF-8 (protobuf strings). */
 export function visibleText(text: string): Visible {
+  if (!unusual.test(text)) return { text, exact: true };
   const exact = !text.includes("\0") && !ambiguous.test(text);
   return { text: special.test(text) ? escapeLines(text) : text, exact };
 }
@@ -34,8 +36,14 @@ export function octetsOf(text: string): Buffer {
 
 /** UTF-8 text with every octet that is none as `\xHH`; CR, LF and NUL are left alone. */
 export function decodeMarked(octets: Uint8Array): string {
+  return marked(octets).text;
+}
+
+/** The same; `exact`: it was UTF-8. */
+export function marked(octets: Uint8Array): Visible {
   const buffer = asBuffer(octets);
-  if (isUtf8(buffer)) return buffer.toString("utf8");
+  const decoded = buffer.toString("utf8");
+  if (!decoded.includes("\ufffd") || isUtf8(buffer)) return { text: decoded, exact: true };
   let text = "";
   let from = 0;
   for (let at = 0; at < buffer.length; ) {
@@ -48,7 +56,7 @@ export function decodeMarked(octets: Uint8Array): string {
     at += 1;
     from = at;
   }
-  return text + buffer.toString("utf8", from);
+  return { text: text + buffer.toString("utf8", from), exact: false };
 }
 
 /** At most `octets` octets of UTF-8, never cut inside a character. */
