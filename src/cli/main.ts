@@ -10,6 +10,10 @@ if (major < 24) {
   );
   process.exitCode = 1;
 } else {
+  // V8 would place what optimized code makes directly among the old objects, where it saw such objects live on (sessions,
+  // batches of events): dead ones then keep the young they refer to alive, which are copied, kept, and marked in vain.
+  const { setFlagsFromString } = await import("node:v8");
+  setFlagsFromString("--no-allocation-site-pretenuring");
   const { dispatch, exitWith } = await import("./dispatch.ts");
   exitWith(await dispatch(process.argv.slice(2)));
 }
