@@ -34,9 +34,12 @@ export class HookMessage implements AsyncIterable<Buffer> {
 
   /** The whole message. Throws a RangeError beyond `maxOctets` (default: the server's `maxMessageOctets`, else 64 MiB). */
   async bytes(maxOctets: number = this.#maxOctets): Promise<Buffer> {
+    this.#take();
     const chunks: Buffer[] = [];
     let octets = 0;
-    for await (const chunk of this) {
+    for (;;) {
+      const chunk = this.#ahead.shift() ?? (await this.#next());
+      if (chunk === undefined) break;
       octets += chunk.length;
       if (octets > maxOctets)
         throw new RangeError(
@@ -44,7 +47,7 @@ export class HookMessage implements AsyncIterable<Buffer> {
         );
       chunks.push(chunk);
     }
-    return Buffer.concat(chunks, octets);
+    return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, octets);
   }
 
   /**

@@ -15,7 +15,7 @@ import {
 import { clearStaleSocket, grpcTarget, isLocal, parseAddress, setSocketMode } from "./address.ts";
 import { type ServerTls, serverCredentials } from "./credentials.ts";
 import { asError, StatusError } from "./failure.ts";
-import { type FilterHandler, serveBeforeRelay } from "./filter.ts";
+import { type FilterHandler, filterInterceptor } from "./filter.ts";
 import { addService, type HandlersOf } from "./grpc.ts";
 import { addHealth } from "./health.ts";
 import { DEFAULT_MAX_MESSAGE_OCTETS } from "./message.ts";
@@ -92,8 +92,11 @@ export async function serveHook(options: HookOptions): Promise<HookServer> {
   }
   const description = describe(options);
   const stopping = new AbortController();
-  const server = new grpc.Server({ "grpc.max_receive_message_length": MAX_RECEIVED_OCTETS });
-  addService(server, HookService, handlers(options, description, stopping.signal), ["observe"]);
+  const server = new grpc.Server({
+    "grpc.max_receive_message_length": MAX_RECEIVED_OCTETS,
+    interceptors: filters(options),
+  });
+  addService(server, HookService, handlers(options, description, stopping.signal), ["beforeRelay"]);
   addHealth(server, HookService.typeName, stopping.signal);
   const credentials = serverCredentials(options.tls);
   if (address.kind === "unix") await clearStaleSocket(address.path);
@@ -152,18 +155,13 @@ function handlers(
   description: MessageInitShape<typeof DescribeResponseSchema>,
   stopping: AbortSignal,
 ): HandlersOf<(typeof HookService)["method"]> {
-  const failed = (rpc: "Observe" | "BeforeRelay" | "SelectRoute") => (error: Error) => {
-    if (options.onError) options.onError(error, rpc);
-    else process.stderr.write(`${options.name}: ${rpc} failed: ${error.message}\n`);
-  };
-  const { beforeRelay, selectRoute } = options;
+  const { selectRoute } = options;
   const observes = description.capabilities!.some(
     (each) =>
       each === Capability.AFTER_COMM ||
       each === Capability.AFTER_TRANSACTION ||
       each === Capability.AFTER_CONN,
   );
-  const turn = takeTurns(options.concurrentMessages ?? 100);
   return {
     describe: (_call, done) => done(null, description),
     ...(observes && {
@@ -174,24 +172,39 @@ function handlers(
             handler: options.observe ?? perEvent(options),
             batchTimeoutMs: options.batchTimeoutMs ?? 300_000,
             keepAliveMs: REPEAT_ACK_MS,
-            onError: failed("Observe"),
+            onError: failed(options, "Observe"),
           },
           stopping,
         ),
     }),
-    ...(beforeRelay !== undefined && {
-      beforeRelay: (call, done) =>
-        void turn(() =>
-          serveBeforeRelay(call, done, {
-            handler: beforeRelay,
-            maxMessageOctets: options.maxMessageOctets ?? DEFAULT_MAX_MESSAGE_OCTETS,
-            onError: failed("BeforeRelay"),
-          }),
-        ),
-    }),
+    // Registered, so that it exists; its calls end in `filters`.
+    ...(options.beforeRelay !== undefined && { beforeRelay: () => {} }),
     ...(selectRoute !== undefined && {
-      selectRoute: (call, done) => void choose(selectRoute, call.request, done, failed("SelectRoute")),
+      selectRoute: (call, done) =>
+        void choose(selectRoute, call.request, done, failed(options, "SelectRoute")),
     }),
+  };
+}
+
+function filters(options: HookOptions): grpc.ServerInterceptor[] {
+  if (options.beforeRelay === undefined) return [];
+  return [
+    filterInterceptor({
+      handler: options.beforeRelay,
+      maxMessageOctets: options.maxMessageOctets ?? DEFAULT_MAX_MESSAGE_OCTETS,
+      onError: failed(options, "BeforeRelay"),
+      turn: takeTurns(options.concurrentMessages ?? 100),
+    }),
+  ];
+}
+
+function failed(
+  options: Pick<HookOptions, "name" | "onError">,
+  rpc: "Observe" | "BeforeRelay" | "SelectRoute",
+): (error: Error) => void {
+  return (error) => {
+    if (options.onError) options.onError(error, rpc);
+    else process.stderr.write(`${options.name}: ${rpc} failed: ${error.message}\n`);
   };
 }
 
