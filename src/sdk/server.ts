@@ -96,7 +96,10 @@ export async function serveHook(options: HookOptions): Promise<HookServer> {
     "grpc.max_receive_message_length": MAX_RECEIVED_OCTETS,
     interceptors: filters(options),
   });
-  addService(server, HookService, handlers(options, description, stopping.signal), ["beforeRelay"]);
+  addService(server, HookService, handlers(options, description, stopping.signal), [
+    "observe",
+    "beforeRelay",
+  ]);
   addHealth(server, HookService.typeName, stopping.signal);
   const credentials = serverCredentials(options.tls);
   if (address.kind === "unix") await clearStaleSocket(address.path);
