@@ -31,8 +31,8 @@ try {
   if (only.includes("decision")) await decisions();
   if (only.includes("throughput")) {
     const size = quick
-      ? { generations: 1, rounds: 15, warmUp: 4_000 }
-      : { generations: 4, rounds: 25, warmUp: 10_000 };
+      ? { generations: 1, rounds: 6, warmUp: 4_000 }
+      : { generations: 4, rounds: 10, warmUp: 10_000 };
     await throughput(folder, upstream, server, size);
   }
   if (only.includes("mixed")) await mixed(folder, upstream);
