@@ -1,129 +1,95 @@
 /**
- * What hooks cost: messages per second and the proxy's CPU per message with 0, 1 and 2 observers, and with a filter that
- * relays all (TypeScript, Go), as ratios to no hooks in the same run; and events per second at saturation.
+ * What hooks cost: messages per second and CPU per message of the proxy and its hooks, with 1 and 2 observers and with a
+ * filter that relays all (TypeScript, Go), as ratios to no hooks in the same round; and events per second at saturation.
  *
- *     node bench/hooks.ts [ROUNDS]      (default 3; needs Postfix' smtp-source and smtp-sink)
+ *     npm run bench -- hooks [--quick] [--only observers,filters,large,saturation]
  *
- * Each round measures every case once, so that what else the machine does falls on all of them; the median counts. The
- * hook servers and both ends of the mail share the machine with the proxy: its CPU is what a machine of its own would feel.
+ * Needs Postfix's smtp-source and smtp-sink. The hook servers and both ends of the mail share the machine with the proxy:
+ * its CPU is what a machine of its own would feel.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { assemble, hookSettings } from "../test/integration/hooks/server.ts";
-import { Warp } from "../test/integration/hooks/warp.ts";
 import { comm } from "../test/unit/hooks/events.ts";
+import type { Load } from "./relay/load.ts";
+import { Processes } from "./relay/processes.ts";
+import { type Contender, chosenParts, Programs, takeTurns, warmUp } from "./turns.ts";
 
-const rounds = Number(process.argv[2] ?? 3);
-const folder = mkdtempSync(join(tmpdir(), "bench-hooks-"));
-const children: ChildProcess[] = [];
+const { quick, only } = chosenParts(["observers", "filters", "large", "saturation"]);
+const rounds = quick ? 3 : 9;
+const folder = mkdtempSync(join(tmpdir(), "warp-bench-"));
+const processes = new Processes();
+const programs = new Programs();
 let sockets = 0;
-const SINK_PORT = 20_000 + (process.pid % 10_000);
 
-interface Case {
-  readonly name: string;
-  readonly flags: readonly string[];
-}
-interface Mail {
-  readonly octets: number;
-  readonly messages: number;
-  /** Many messages over one connection. */
-  readonly reuse: boolean;
-}
-interface Result {
-  readonly perSecond: number;
-  readonly cpuMs: number;
+interface Hook {
+  readonly address: string;
+  readonly pid: number;
 }
 
 try {
   await main();
 } finally {
-  for (const child of children) child.kill("SIGKILL");
+  await programs.end();
+  processes.end();
   rmSync(folder, { recursive: true, force: true });
 }
 process.exit(0);
 
 async function main(): Promise<void> {
-  if (spawnSync("which", ["smtp-source", "smtp-sink"]).status !== 0)
-    throw new Error("smtp-source and smtp-sink are missing");
-  await startChild("smtp-sink", ["-u", "nobody", `127.0.0.1:${SINK_PORT}`, "1000"], undefined);
-  const observers = [await hookServer("observe"), await hookServer("observe")];
-  const filter = await hookServer("relay");
+  const { port } = await processes.sink();
+  const none = await programs.warp("no hooks", port, [], {}, []);
+  const observers = only.includes("observers") || only.includes("large") ? await observing(port) : [];
+  const filters = only.includes("filters") || only.includes("large") ? await filtering(port) : [];
+  if (only.includes("observers")) await small([none, ...observers]);
+  if (only.includes("filters")) await small([none, ...filters]);
+  if (only.includes("large")) {
+    const contenders = [none, ...observers.slice(0, 2), ...filters];
+    const load: Load = { octets: 1_000_000, messages: 120, sessions: 8, reused: true };
+    await warmUp(contenders, load, 120);
+    await takeTurns("1 MB, connections used again", contenders, load, rounds);
+  }
+  if (only.includes("saturation")) await saturation((await hookServer("observe")).address);
+}
+
+async function small(contenders: readonly Contender[]): Promise<void> {
+  for (const reused of [false, true]) {
+    const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions: 20, reused };
+    await warmUp(contenders, load, quick ? 6000 : 12_000);
+    const title = `4 KB, ${reused ? "connections used again" : "a connection for each message"}`;
+    await takeTurns(title, contenders, load, rounds);
+  }
+}
+
+async function observing(port: number): Promise<Contender[]> {
+  const hooks = [await hookServer("observe"), await hookServer("observe")];
+  const flags = hooks.map(({ address }, i) => ["--observer", `o${i}=${address}`]);
+  const [one = []] = flags;
+  const pids = hooks.map(({ pid }) => pid);
+  const journal = ["--journal", join(folder, "journal")];
+  return [
+    await programs.warp("1 observer", port, one, {}, pids.slice(0, 1)),
+    await programs.warp("2 observers", port, flags.flat(), {}, pids),
+    await programs.warp("1 observer, journal", port, [...one, ...journal], {}, pids.slice(0, 1)),
+  ];
+}
+
+async function filtering(port: number): Promise<Contender[]> {
+  const typescript = await hookServer("relay");
+  const filter = (name: string, { address, pid }: Hook) =>
+    programs.warp(`filter, ${name}`, port, ["--filter", `f=${address}`], {}, [pid]);
   const go = await goFilter();
-  const observing = observers.map((address, i) => ["--observer", `o${i}=${address}`]);
-  const cases: Case[] = [
-    { name: "no hooks", flags: [] },
-    { name: "1 observer", flags: observing[0] ?? [] },
-    { name: "2 observers", flags: observing.flat() },
-    { name: "1 observer, journal", flags: [...(observing[0] ?? []), "--journal", join(folder, "journal")] },
-    { name: "filter, TypeScript", flags: ["--filter", `f=${filter}`] },
-    ...(go === undefined ? [] : [{ name: "filter, Go", flags: ["--filter", `f=${go}`] }]),
-  ];
-  await compare("4 KB, a connection for each message", cases, { octets: 4096, messages: 2000, reuse: false });
-  await compare("4 KB, connections used again", cases, { octets: 4096, messages: 6000, reuse: true });
-  const without = cases.filter(({ name }) => !name.includes("journal"));
-  await compare("1 MB, connections used again", without, { octets: 1_000_000, messages: 120, reuse: true });
-  await saturation(observers[0] as string);
-}
-
-async function compare(title: string, cases: readonly Case[], mail: Mail): Promise<void> {
-  const results = new Map<string, Result[]>(cases.map(({ name }) => [name, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (const each of cases) results.get(each.name)?.push(await measure(each, mail));
-  }
-  const base = median(results.get("no hooks") ?? []);
-  console.log(`\n${title}`);
-  for (const [name, all] of results) {
-    const { perSecond, cpuMs } = median(all);
-    console.log(
-      `  ${name.padEnd(22)} ${perSecond.toFixed(0).padStart(6)} messages/s (${(perSecond / base.perSecond).toFixed(2)})` +
-        `   ${cpuMs.toFixed(2).padStart(6)} ms CPU each (${(cpuMs / base.cpuMs).toFixed(2)})`,
-    );
-  }
-}
-
-async function measure({ flags }: Case, mail: Mail): Promise<Result> {
-  const { messages } = mail;
-  const warp = await Warp.start(SINK_PORT, [...flags, "--log-level", "error"]);
-  try {
-    await load(warp.port, { ...mail, messages: Math.ceil(messages / 3) });
-    const cpu = warp.cpuMs;
-    const begin = performance.now();
-    await load(warp.port, mail);
-    const seconds = (performance.now() - begin) / 1000;
-    return { perSecond: messages / seconds, cpuMs: (warp.cpuMs - cpu) / messages };
-  } finally {
-    await warp.end("SIGTERM");
-  }
-}
-
-/** 8 sessions at a time. */
-async function load(port: number, { octets, messages, reuse }: Mail): Promise<void> {
-  const addresses = ["-f", "alice@example.org", "-t", "bob@example.net"];
-  const argv = [
-    "-s",
-    "8",
-    "-m",
-    `${messages}`,
-    "-l",
-    `${octets}`,
-    ...(reuse ? ["-d"] : []),
-    ...addresses,
-    `127.0.0.1:${port}`,
-  ];
-  const child = spawn("smtp-source", argv, { stdio: ["ignore", "ignore", "inherit"] });
-  const [status] = (await once(child, "close")) as [number];
-  if (status !== 0) throw new Error(`smtp-source ended with ${status}`);
+  return [await filter("TypeScript", typescript), ...(go === undefined ? [] : [await filter("Go", go)])];
 }
 
 /** Events per second from `emit` to the acknowledgement, by one observer in a process of its own. */
 async function saturation(address: string): Promise<void> {
   const { hooks } = assemble([hookSettings("o", address, { roles: ["observe"] })]);
   await hooks.start();
-  const count = 300_000;
+  const count = quick ? 100_000 : 300_000;
   const line = comm();
   const cpu = process.cpuUsage();
   const begin = performance.now();
@@ -139,22 +105,13 @@ async function saturation(address: string): Promise<void> {
   );
 }
 
-function median(results: readonly Result[]): Result {
-  const middle = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1] as number;
-  return {
-    perSecond: middle(results.map(({ perSecond }) => perSecond)),
-    cpuMs: middle(results.map(({ cpuMs }) => cpuMs)),
-  };
-}
-
-async function hookServer(kind: "relay" | "observe"): Promise<string> {
+async function hookServer(kind: "relay" | "observe"): Promise<Hook> {
   const address = `unix:${folder}/${sockets++}.sock`;
   const script = fileURLToPath(new URL("./hook-server.ts", import.meta.url));
-  await startChild(process.execPath, [script, kind, address], "ready");
-  return address;
+  return { address, pid: await programs.start(process.execPath, [script, kind, address], "ready") };
 }
 
-async function goFilter(): Promise<string | undefined> {
+async function goFilter(): Promise<Hook | undefined> {
   const source = fileURLToPath(new URL("./relay-all", import.meta.url));
   const program = join(folder, "relay-all");
   try {
@@ -166,20 +123,6 @@ async function goFilter(): Promise<string | undefined> {
     console.log(`filter in Go: not measured: ${(error as Error).message.split("\n")[0]}`);
     return undefined;
   }
-  if (!existsSync(program)) return undefined;
   const address = `unix:${folder}/${sockets++}.sock`;
-  await startChild(program, [address], "ready");
-  return address;
-}
-
-function startChild(program: string, argv: readonly string[], ready: string | undefined): Promise<void> {
-  const child = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"] });
-  children.push(child);
-  if (ready === undefined) return new Promise((resolve) => setTimeout(resolve, 300));
-  return new Promise((resolve, reject) => {
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      if (text.includes(ready)) resolve();
-    });
-    child.once("close", (status) => reject(new Error(`${program} ended with ${status}`)));
-  });
+  return { address, pid: await programs.start(program, [address], "ready") };
 }

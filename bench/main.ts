@@ -5,10 +5,10 @@ import { fileURLToPath } from "node:url";
 const BENCHES: Readonly<Record<string, string>> = {
   relay:
     "messages per second, CPU, latency, memory against HAProxy, a bare relay, no relay (--quick, --only PARTS)",
-  hooks: "throughput and CPU with observers and filters",
-  reputation: "reputation and the choice of the source IP",
-  sinks: "events per second into each sink",
-  "sinks-throughput": "the proxy's throughput with the bundled sinks",
+  hooks: "throughput and CPU with hooks (--quick, --only observers,filters,large,saturation)",
+  reputation: "reputation and the choice of the source IP (--quick, --only decision,throughput,mixed)",
+  sinks: "events per second into each sink (--quick, --only file,sqlite,both,mysql)",
+  "sinks-throughput": "the proxy's throughput with the bundled sinks (--quick, --only connections,reused)",
   "event-encoding": "the encoding of one event",
 };
 

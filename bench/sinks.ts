@@ -1,6 +1,6 @@
 /**
- * Events per second into each sink, as a proxy sends them: `node bench/sinks.ts [CONNECTIONS]`. Two workers' streams over
- * a Unix socket to `warp hook` as a process of its own; 12 events (a session) per connection. MySQL needs mariadbd here.
+ * Events per second into each sink, as a proxy sends them: `npm run bench -- sinks [--quick] [--only file,sqlite,both,mysql]`.
+ * Two workers' streams over a Unix socket to `warp hook` as a process of its own; 12 events (a session) per connection. MySQL needs mariadbd here.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -9,8 +9,10 @@ import { eventsPerSession, makeSource, sessions } from "../test/integration/sink
 import { startHook } from "../test/integration/sinks/hook-process.ts";
 import { missingMariadb, startMariadb } from "../test/integration/sinks/mariadb.ts";
 import { sendAll } from "../test/integration/sinks/observer.ts";
+import { chosenParts } from "./turns.ts";
 
-const connections = Number(process.argv[2] ?? 5000);
+const { quick, only } = chosenParts(["file", "sqlite", "both", "mysql"]);
+const connections = quick ? 2000 : 5000;
 
 async function measure(
   name: string,
@@ -38,24 +40,22 @@ async function measure(
 }
 
 const folder = await mkdtemp(join(tmpdir(), "warp-bench-"));
-const mariadb = missingMariadb() === undefined ? await startMariadb() : undefined;
+const withMysql = only.includes("mysql") && missingMariadb() === undefined;
+const mariadb = withMysql ? await startMariadb() : undefined;
 try {
   const file = (name: string) => join(folder, name);
-  await measure("file, fsync always", "file", ["--file-path", file("a.json")], {}, folder);
-  await measure("file, fsync never", "file", ["--file-path", file("b.json"), "--fsync", "never"], {}, folder);
-  await measure("sqlite, synchronous full", "sqlite", ["--sqlite-dsn", file("a.db")], {}, folder);
-  await measure(
-    "file,sqlite",
-    "file,sqlite",
-    ["--file-path", file("c.json"), "--sqlite-dsn", file("b.db")],
-    {},
-    folder,
-  );
-  if (mariadb === undefined) console.log(`mysql: not measured, ${missingMariadb()}`);
-  else {
+  const kinds: [string, string, string, readonly string[]][] = [
+    ["file", "file, fsync always", "file", ["--file-path", file("a.json")]],
+    ["file", "file, fsync never", "file", ["--file-path", file("b.json"), "--fsync", "never"]],
+    ["sqlite", "sqlite, synchronous full", "sqlite", ["--sqlite-dsn", file("a.db")]],
+    ["both", "file,sqlite", "file,sqlite", ["--file-path", file("c.json"), "--sqlite-dsn", file("b.db")]],
+  ];
+  for (const [part, name, kind, argv] of kinds)
+    if (only.includes(part)) await measure(name, kind, argv, {}, folder);
+  if (mariadb !== undefined) {
     await (await mariadb.connect()).query("CREATE DATABASE warp");
     await measure("mysql (MariaDB on this host)", "mysql", [], { MYSQL_DSN: mariadb.dsn }, folder);
-  }
+  } else if (only.includes("mysql")) console.log(`mysql: not measured, ${missingMariadb()}`);
 } finally {
   await mariadb?.remove();
   await rm(folder, { recursive: true, force: true });
