@@ -7,6 +7,7 @@ import { parseOptions } from "../../src/cli/options.ts";
 import { observe } from "../../src/cli/proxy/observation.ts";
 import { SmtpProxy } from "../../src/cli/proxy/proxy.ts";
 import { spec } from "../../src/cli/proxy-options.ts";
+import { settleV8 } from "../../src/cli/v8.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { EventSink, WarpEvent } from "../../src/events/events.ts";
 import { SharedState, sharedOctets } from "../../src/stores/shared-state.ts";
@@ -24,6 +25,7 @@ class Recording implements EventSink {
   }
 }
 
+settleV8();
 const loaded = loadConfig(parseOptions(spec, process.argv.slice(2)), {});
 const { telemetry, sinks } = observe(loaded.config, "bench", undefined);
 const shape = { workers: 1, sessions: loaded.config.limits.sessions };
