@@ -31,6 +31,11 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 /** Field names of a log line: conn, tx, leg, client, dest, source_ip, from, to, tls, reply, class, ms, hook, worker, … */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
+/** What a line of code `defect` says of an error that nobody expected: always where it was, too. */
+export function defectFields(error: unknown): LogFields {
+  return error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
+}
+
 export interface Telemetry {
   /** One log line. `code` is the stable name of what happened ("dial_failed"); `cause` is the error behind it. */
   log(level: LogLevel, code: string, message: string, fields?: LogFields, cause?: unknown): void;

@@ -18,7 +18,7 @@ import type {
   SessionFacts,
   TlsFacts,
 } from "../events/events.ts";
-import type { LegReason, SessionResult } from "../events/telemetry.ts";
+import { defectFields, type LegReason, type SessionResult } from "../events/telemetry.ts";
 import { GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
@@ -667,9 +667,8 @@ export class Session implements SessionCore, LegOwner {
 
   /** An error of warp itself: this session ends, and the log says where it was. */
   defect(error: unknown): void {
-    const stack = error instanceof Error ? error.stack : undefined;
-    const fields = { ...this.logFields(), stack };
-    this.env.telemetry.log("error", "defect", "a defect of warp itself: this session ends", fields, error);
+    const fields = { ...this.logFields(), ...defectFields(error) };
+    this.env.telemetry.log("error", "defect", "a defect of warp itself: this session ends", fields);
     this.kill("defect");
   }
 

@@ -1,7 +1,7 @@
 /** What one process of the proxy says of itself: its log, its metrics where there are any, its sinks. */
 import type { Config } from "../../config/schema.ts";
 import type { EventSink } from "../../events/events.ts";
-import type { Telemetry } from "../../events/telemetry.ts";
+import { defectFields, type Telemetry } from "../../events/telemetry.ts";
 import { DeliveryLog } from "../../telemetry/delivery-log.ts";
 import { LineWriter } from "../../telemetry/line-writer.ts";
 import { Log } from "../../telemetry/log.ts";
@@ -46,9 +46,7 @@ export function observe(config: Config, version: string, worker: number | undefi
  */
 export function endOnDefect({ log, flushSync }: Observation, status = 70): void {
   const end = (error: unknown): void => {
-    const fields =
-      error instanceof Error ? { error: error.message, stack: error.stack } : { error: String(error) };
-    log.write("error", "defect", "a defect of warp itself: this process ends", fields);
+    log.write("error", "defect", "a defect of warp itself: this process ends", defectFields(error));
     flushSync();
     process.exit(status);
   };

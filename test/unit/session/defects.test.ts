@@ -1,6 +1,7 @@
 /** An error of warp itself in the course of a session: it ends that session, on both sides without an end of a message. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Log } from "../../../src/telemetry/log.ts";
 import { Simulation, settle } from "../../support/simulation.ts";
 
 /** A simulation whose telemetry throws once told to: it is called from everywhere. */
@@ -34,6 +35,25 @@ async function ended({ simulation, logged }: ReturnType<typeof brittle>): Promis
   assert.equal(defects.length, 1);
   assert.match(JSON.stringify(defects[0]?.fields), /nobody expected this.*session\.ts/);
 }
+
+test("the line in the log says where, whatever kind of error it is", async () => {
+  const lines: string[] = [];
+  const log = new Log({ level: "info", format: "json", destination: { write: (line) => lines.push(line) } });
+  const simulation = new Simulation({
+    telemetry: {
+      violation() {
+        throw new Error("nobody expected this");
+      },
+      log: (level, code, text, fields, cause) => log.write(level, code, text, fields, cause),
+    },
+  });
+  await simulation.greet();
+  simulation.client.feed("NOOP \n\r\n");
+  const line = JSON.parse(lines.at(-1) ?? "{}") as Record<string, unknown>;
+  assert.equal(line.code, "defect");
+  assert.equal(line.error, "nobody expected this");
+  assert.match(String(line.stack), /session\.ts/);
+});
 
 test("an error over what the client sent", async () => {
   const setting = brittle();
