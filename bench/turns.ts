@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { median, quantile } from "./relay/compare.ts";
+import { inTurns, median, quantile } from "./relay/compare.ts";
 import { type Load, type Measured, send } from "./relay/load.ts";
 import { cpuMs, type Target } from "./relay/processes.ts";
 
@@ -48,14 +48,7 @@ export async function takeTurns(
   load: Load,
   rounds: number,
 ): Promise<void> {
-  const turns = new Map<string, Turn[]>(contenders.map(({ name }) => [name, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < contenders.length; i++) {
-      const contender = contenders[(i + round) % contenders.length] as Contender;
-      turns.get(contender.name)?.push(await turn(contender, load));
-    }
-  }
-  report(title, turns);
+  report(title, await inTurns(contenders, rounds, (contender) => turn(contender, load)));
 }
 
 async function turn(contender: Contender, load: Load): Promise<Turn> {

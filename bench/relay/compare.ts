@@ -12,14 +12,23 @@ export async function compare(
   load: Load,
   rounds: number,
 ): Promise<void> {
-  const results = new Map<string, Measured[]>(targets.map(({ name }) => [name, []]));
+  report(title, await inTurns(targets, rounds, (target) => send(target, load)));
+}
+
+/** What `measure` gave for each contender in each round; the contenders' names in their order. */
+export async function inTurns<Contender extends { readonly name: string }, Result>(
+  contenders: readonly Contender[],
+  rounds: number,
+  measure: (contender: Contender) => Promise<Result>,
+): Promise<ReadonlyMap<string, readonly Result[]>> {
+  const results = new Map<string, Result[]>(contenders.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < targets.length; i++) {
-      const target = targets[(i + round) % targets.length] as Target;
-      results.get(target.name)?.push(await send(target, load));
+    for (let i = 0; i < contenders.length; i++) {
+      const contender = contenders[(i + round) % contenders.length] as Contender;
+      results.get(contender.name)?.push(await measure(contender));
     }
   }
-  report(title, results);
+  return results;
 }
 
 function report(title: string, results: ReadonlyMap<string, readonly Measured[]>): void {

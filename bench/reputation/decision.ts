@@ -8,7 +8,7 @@ import { MemoryReputationStore } from "../../src/stores/reputation-memory.ts";
 import { RedisReputationStore } from "../../src/stores/reputation-redis.ts";
 import { RedisServer } from "../../test/integration/redis-server.ts";
 import { settingsWith } from "../../test/integration/reputation-settings.ts";
-import { sessionFacts, transaction } from "../../test/unit/reputation/transactions.ts";
+import { routeFacts, transaction } from "../../test/unit/reputation/transactions.ts";
 
 const SETTINGS = settingsWith([3_600_000, 86_400_000]);
 export async function decisions(): Promise<void> {
@@ -86,16 +86,7 @@ async function perMessage(
     for (let i = first; i < messages; i += 20) {
       const from = `user${i % senders}@sender.example`;
       const started = performance.now();
-      await router.forTransaction({
-        client: { ip: "198.51.100.1", port: 1 },
-        destination: { ip: "192.0.2.1", port: 25 },
-        transactionId: "T",
-        session: sessionFacts({}),
-        mailFrom: { address: from, raw: Buffer.alloc(0) },
-        recipient: undefined,
-        authUser: "",
-        ownLegs: [],
-      });
+      await router.forTransaction(routeFacts(from));
       router.outcomes.emit(transaction({ from, answers: [{ code: 250, text: "2.0.0 OK" }] }));
       took.push(performance.now() - started);
       // One message is worked on between two turns of the loop, as with sockets.

@@ -3,19 +3,12 @@
  * half-life of an hour) and a fast mean over its last few samples. Logarithms, because latencies span orders of magnitude
  * and one outlier must not move the mean. The clock comes in as a number (ms).
  */
+import type { Timing } from "../events/events.ts";
+
 export const STAGES = ["connect", "greeting", "ehlo", "tls", "mail", "rcpt", "data", "end_of_data"] as const;
 export type Stage = (typeof STAGES)[number];
 /** How long the stages of one transaction took, ms; undefined: not reached. */
-export interface StageTimes {
-  readonly connectMs?: number | undefined;
-  readonly greetingMs?: number | undefined;
-  readonly ehloMs?: number | undefined;
-  readonly tlsMs?: number | undefined;
-  readonly mailMs?: number | undefined;
-  readonly rcptMs?: number | undefined;
-  readonly dataMs?: number | undefined;
-  readonly endOfDataMs?: number | undefined;
-}
+export type StageTimes = Partial<Omit<Timing, "filterMs" | "elapseMs">>;
 
 export interface LatencySettings {
   readonly baselineHalfLifeMs: number;

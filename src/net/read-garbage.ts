@@ -11,10 +11,11 @@ import { runInNewContext } from "node:vm";
 const COLLECT_OCTETS = 8 * 1024 * 1024;
 
 export class ReadGarbage {
-  private readonly collect: () => void;
+  /** Made when it is first needed: most commands of the program read nothing. */
+  private collect: (() => void) | undefined;
   private octets = 0;
 
-  constructor(collect: () => void = youngCollector()) {
+  constructor(collect?: () => void) {
     this.collect = collect;
   }
 
@@ -23,6 +24,7 @@ export class ReadGarbage {
     this.octets += octets;
     if (this.octets < COLLECT_OCTETS) return;
     this.octets = 0;
+    this.collect ??= youngCollector();
     this.collect();
   }
 }

@@ -7,29 +7,20 @@ import type { TransportHandler } from "../net/transport.ts";
 
 export function guarded(handler: TransportHandler, defect: (error: unknown) => void): TransportHandler {
   return {
-    data(chunk) {
-      try {
-        handler.data(chunk);
-      } catch (error) {
-        defect(error);
-      }
-    },
+    data: guardedCall((chunk: Buffer) => handler.data(chunk), defect),
     drained: guardedCall(() => handler.drained(), defect),
     ended: guardedCall(() => handler.ended(), defect),
-    closed(cause) {
-      try {
-        handler.closed(cause);
-      } catch (error) {
-        defect(error);
-      }
-    },
+    closed: guardedCall((cause: Error | undefined) => handler.closed(cause), defect),
   };
 }
 
-export function guardedCall(call: () => void, defect: (error: unknown) => void): () => void {
-  return () => {
+export function guardedCall<Argument = void>(
+  call: (argument: Argument) => void,
+  defect: (error: unknown) => void,
+): (argument: Argument) => void {
+  return (argument) => {
     try {
-      call();
+      call(argument);
     } catch (error) {
       defect(error);
     }

@@ -9,7 +9,7 @@ import { noTelemetry } from "../../../src/events/telemetry.ts";
 import { EMPTY_TALLY } from "../../../src/reputation/counts.ts";
 import { MemoryReputationStore } from "../../../src/stores/reputation-memory.ts";
 import { settingsWith } from "../../integration/reputation-settings.ts";
-import { type Answer, connection, sessionFacts, transaction } from "../reputation/transactions.ts";
+import { type Answer, connection, routeFacts, transaction } from "../reputation/transactions.ts";
 
 const HOUR = 3_600_000;
 const POOLS = {
@@ -77,17 +77,7 @@ class World {
   }
 
   async route(from: string, changes: Partial<TransactionFacts> = {}): Promise<Decision> {
-    return this.router.forTransaction({
-      client: { ip: "198.51.100.1", port: 1 },
-      destination: { ip: "192.0.2.1", port: 25 },
-      transactionId: "T",
-      session: sessionFacts({}),
-      mailFrom: { address: from, raw: Buffer.alloc(0) },
-      recipient: undefined,
-      authUser: "",
-      ownLegs: [],
-      ...changes,
-    });
+    return this.router.forTransaction({ ...routeFacts(from), ...changes });
   }
 
   spam(from: string): void {

@@ -1,4 +1,5 @@
 // Events as the session makes them, as short as a test can say them.
+import type { TransactionFacts } from "../../../src/egress/contract.ts";
 import type {
   AfterConn,
   AfterTransaction,
@@ -24,6 +25,20 @@ export function reply({ code, text, origin = "upstream" }: Answer): ReplyFacts {
     replyClass: "",
     latencyMs: origin === "warp" ? undefined : 5,
     hook: "",
+  };
+}
+
+/** What a router is asked for a sender without more: no recipient known, no login, no leg yet. */
+export function routeFacts(from: string): TransactionFacts {
+  return {
+    client: { ip: "198.51.100.1", port: 1 },
+    destination: { ip: "192.0.2.1", port: 25 },
+    transactionId: "T",
+    session: sessionFacts({}),
+    mailFrom: { address: from, raw: Buffer.alloc(0) },
+    recipient: undefined,
+    authUser: "",
+    ownLegs: [],
   };
 }
 
