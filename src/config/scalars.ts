@@ -73,9 +73,8 @@ export function readDuration(value: unknown): number {
 /** "16KiB", "1 MiB", "2GB", "10240000", 10240000 → octets. */
 export function readSize(value: unknown): number {
   const wanted = "a number of octets, with or without a unit (KiB, MiB, GiB, KB, MB, GB), such as 16KiB";
-  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)$/i.exec(String(value).trim());
-  if ((typeof value !== "string" && typeof value !== "number") || match === null)
-    throw new Unreadable(wanted);
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)$/i.exec(textOf(value, wanted));
+  if (match === null) throw new Unreadable(wanted);
   const unit = SIZE_UNITS[match[2]!.toUpperCase()] ?? SIZE_UNITS[`${match[2]!.toUpperCase()}B`];
   const octets = Math.round(Number(match[1]) * (unit ?? Number.NaN));
   if (!Number.isSafeInteger(octets)) throw new Unreadable(wanted);
@@ -84,11 +83,9 @@ export function readSize(value: unknown): number {
 
 /** A textual IPv4 or IPv6 address (brackets allowed around IPv6) → canonical form. */
 export function readIp(value: unknown): string {
-  const text = unbracket(String(value).trim());
-  const family = isIP(text);
-  if (typeof value !== "string" || family === 0 || text.includes("%")) {
-    throw new Unreadable("an IPv4 or IPv6 address, such as 203.0.113.10 or 2001:db8::10");
-  }
+  const wanted = "an IPv4 or IPv6 address, such as 203.0.113.10 or 2001:db8::10";
+  const text = unbracket(textOf(value, wanted));
+  if (isIP(text) === 0 || text.includes("%")) throw new Unreadable(wanted);
   return canonicalIp(text);
 }
 
@@ -164,10 +161,17 @@ export function readReply(value: unknown, firstDigit: 4 | 5): ReplyText {
 
 /** 25, "25", "25%", "0.5 %" → 0…100. */
 export function readShare(value: unknown): number {
-  const match = /^(\d+(?:\.\d+)?)\s*%?$/.exec(String(value).trim());
+  const wanted = "a share from 0 to 100 %, such as 25%";
+  const match = /^(\d+(?:\.\d+)?)\s*%?$/.exec(textOf(value, wanted));
   const share = Number(match?.[1]);
-  if (match === null || share > 100) throw new Unreadable("a share from 0 to 100 %, such as 25%");
+  if (match === null || share > 100) throw new Unreadable(wanted);
   return share;
+}
+
+/** What YAML may give without quotes: a number is as good as its text, a mapping or a list is not. */
+function textOf(value: unknown, wanted: string): string {
+  if (typeof value !== "string" && typeof value !== "number") throw new Unreadable(wanted);
+  return String(value).trim();
 }
 
 /** The first `prefix` bits of a textual address, the rest zero; textual again, not canonical. */

@@ -6,7 +6,6 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import fc from "fast-check";
 import { noTelemetry, type Telemetry } from "../../src/events/telemetry.ts";
 import { EMPTY_TALLY, type Tally } from "../../src/reputation/counts.ts";
 import { newRecord, recordWith, standingOf } from "../../src/reputation/standing.ts";
@@ -17,6 +16,7 @@ import { senderKey } from "../../src/stores/redis-keys.ts";
 import { runScript, script } from "../../src/stores/redis-script.ts";
 import { RedisReputationStore } from "../../src/stores/reputation-redis.ts";
 import { senderScript } from "../../src/stores/reputation-scripts.ts";
+import fc from "../support/property.ts";
 import { freePort, needsRedis, RedisClusterServers, RedisServer, WatchedRedis } from "./redis-server.ts";
 import { settingsWith, TEST_SETTINGS } from "./reputation-settings.ts";
 

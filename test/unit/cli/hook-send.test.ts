@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import fc from "fast-check";
 import { unifiedDiff } from "../../../src/cli/hook-check/diff.ts";
 import {
   add,
@@ -17,6 +16,7 @@ import {
   serveHook,
   set,
 } from "../../../src/sdk/index.ts";
+import fc from "../../support/property.ts";
 import { temporaryFolder } from "../sdk/harness.ts";
 import { type Run, runCommand } from "./run-command.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { editDistance, nearest } from "../../../src/config/nearest.ts";
+import fc from "../../support/property.ts";
 
 describe("the nearest word", () => {
   const cases: [word: string, known: string[], found: string | undefined][] = [

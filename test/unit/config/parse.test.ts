@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { parse as parseYaml } from "yaml";
 import { parseConfig, pathText } from "../../../src/config/parse.ts";
 import { everyKey } from "../../../src/config/reference.ts";
 import { type Config, configSchema } from "../../../src/config/schema.ts";
+import fc from "../../support/property.ts";
 
 const HOST = { hostname: "mx-test" };
 

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import {
   readDuration,
   readHookAddress,
@@ -13,6 +12,7 @@ import {
   readSize,
   Unreadable,
 } from "../../../src/config/scalars.ts";
+import fc from "../../support/property.ts";
 
 /** Each reader with values and what they mean; `undefined`: refused. */
 const CASES: Record<string, [read: (value: unknown) => unknown, [value: unknown, meaning: unknown][]]> = {
@@ -187,10 +187,12 @@ describe("single values of the configuration", () => {
           try {
             read(value);
           } catch (error) {
-            assert.ok(error instanceof Unreadable, String(error));
+            assert.ok(error instanceof Unreadable, `${error}`);
           }
         }
       }),
+      // A mapping that JavaScript cannot turn into text.
+      { examples: [[{ toString: 0 }]] },
     );
   });
 });

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { classifyReply, parseReplyText } from "../../../src/deliverability/classify.ts";
 import {
   CLASS_MEANINGS,
@@ -10,6 +9,7 @@ import {
   PROVIDER_RULES,
   REPLY_CLASSES,
 } from "../../../src/deliverability/reply-classes.ts";
+import fc from "../../support/property.ts";
 
 interface Fixture {
   readonly server: string;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { networkOf, providerOf } from "../../../src/deliverability/provider.ts";
+import fc from "../../support/property.ts";
 
 const greeted = (line: string, ip = "192.0.2.77") => providerOf(ip, Buffer.from(line));
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { ClientReader } from "../../../src/dialogue/client-reader.ts";
+import fc from "../../support/property.ts";
 
 /** A client's input in which DATA and BDAT mean what they say, as words; runs of data are joined. */
 function read(pieces: readonly Buffer[], limit = 64): string[] {

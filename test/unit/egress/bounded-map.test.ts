@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { BoundedMap } from "../../../src/egress/bounded-map.ts";
+import fc from "../../support/property.ts";
 
 const CAPACITY = 3;
 

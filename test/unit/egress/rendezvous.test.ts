@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { rendezvous, unit } from "../../../src/egress/rendezvous.ts";
+import fc from "../../support/property.ts";
 
 const pool = (...weights: number[]) => weights.map((weight, i) => ({ name: `203.0.113.${i + 1}`, weight }));
 const keys = Array.from({ length: 20_000 }, (_, i) => `mail_from:user${i}@example${i % 97}.com`);

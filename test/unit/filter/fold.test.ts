@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { fieldProblem, foldField, LINE_LIMIT } from "../../../src/filter/fold.ts";
+import fc from "../../support/property.ts";
 
 const plain = { smtputf8: false };
 const lines = (field: Buffer) => field.toString("latin1").split("\r\n").slice(0, -1);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { sectionEnd } from "../../../src/filter/derived.ts";
 import { editHeader, type HeaderEdit } from "../../../src/filter/header-edit.ts";
+import fc from "../../support/property.ts";
 
 /** The whole message, edited, as the chain does it. */
 function edited(message: string, ...edits: HeaderEdit[]): string {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { type RawVerdict, type VerdictRules, validateVerdict } from "../../../src/filter/verdict.ts";
+import fc from "../../support/property.ts";
 
 const RULES: VerdictRules = {
   smtputf8: false,

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { test } from "node:test";
-import fc from "fast-check";
 import { ipOctets, matcher, shareOf, type When } from "../../../src/filter/when.ts";
+import fc from "../../support/property.ts";
 import { address, envelope, SESSION } from "./fixtures.ts";
 
 const facts = { isOwnAddress: (ip: string) => ip === "192.0.2.7" };

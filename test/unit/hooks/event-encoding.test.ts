@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import fc from "fast-check";
 import type { WarpEvent } from "../../../src/events/events.ts";
 import {
   BeforeRelayRequestSchema,
@@ -20,6 +19,7 @@ import {
   MAX_EVENT_OCTETS,
 } from "../../../src/hooks/event-encoding.ts";
 import { WireWriter } from "../../../src/hooks/wire.ts";
+import fc from "../../support/property.ts";
 import { address, envelope, SESSION } from "../filter/fixtures.ts";
 import { comm, conn, notice, REPLY, transaction } from "./events.ts";
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import fc from "fast-check";
 import { Direction, EventSchema } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import { lineOf } from "../../../src/hookservers/lines.ts";
 import * as made from "../../integration/sinks/events.ts";
+import fc from "../../support/property.ts";
 
 const source = made.makeSource();
 function line(event: ReturnType<typeof made.makeEvent>): string {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { describeTarget, type MysqlTarget, parseMysqlDsn } from "../../../src/hookservers/mysql-dsn.ts";
+import fc from "../../support/property.ts";
 
 const base: MysqlTarget = {
   user: "warp",

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { isUtf8 } from "node:buffer";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   cutCharacters,
   cutOctets,
@@ -10,6 +9,7 @@ import {
   printable,
   visible,
 } from "../../../src/hookservers/text.ts";
+import fc from "../../support/property.ts";
 
 const hostile = fc.oneof(
   fc.uint8Array({ maxLength: 60 }),

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import {
   COUNTERS,
   type Counts,
@@ -11,6 +10,7 @@ import {
   merged,
   remaining,
 } from "../../../src/reputation/counts.ts";
+import fc from "../../support/property.ts";
 
 const HALF_LIVES = [3_600_000, 86_400_000];
 const amount = fc.double({ min: 0, max: 1e6, noNaN: true });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { identityOf, normaliseAddress, type Strip } from "../../../src/reputation/identity.ts";
+import fc from "../../support/property.ts";
 
 const DEFAULT = new Set<Strip>(["plus", "batv", "srs"]);
 const ALL = new Set<Strip>(["plus", "batv", "srs", "verp"]);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { COUNTERS, EMPTY_TALLY } from "../../../src/reputation/counts.ts";
 import { DEFAULT_PRIOR, DEFAULT_STRENGTH, DEFAULT_WEIGHTS, score } from "../../../src/reputation/score.ts";
+import fc from "../../support/property.ts";
 
 const settings = {
   halfLivesMs: [3_600_000, 86_400_000],

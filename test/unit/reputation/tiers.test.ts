@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import {
   askedTier,
   DEFAULT_TIERS,
@@ -9,6 +8,7 @@ import {
   type TierState,
   tierRank,
 } from "../../../src/reputation/tiers.ts";
+import fc from "../../support/property.ts";
 
 const DWELL = 600_000;
 const tiers = ladder({ tiers: DEFAULT_TIERS, dwellMs: DWELL });

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { endOfHeader } from "../../../src/sdk/header.ts";
 import { parseHeader } from "../../../src/sdk/index.ts";
 import { HookMessage } from "../../../src/sdk/message.ts";
+import fc from "../../support/property.ts";
 
 const message = Buffer.from(
   "Received: from a\r\n\tby b\r\nSubject: one\r\nsubject:two\r\nX-Empty:\r\nX-Utf8: d\u00e9j\u00e0\r\nOld : blank\r\n\r\nBody: no\r\n",

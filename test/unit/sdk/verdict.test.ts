@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import fc from "fast-check";
 import { validateVerdict } from "../../../src/filter/verdict.ts";
 import { BeforeRelayResponseSchema } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import * as sdk from "../../../src/sdk/index.ts";
+import fc from "../../support/property.ts";
 
 const rules = { smtputf8: false, eightBit: true, maxOctets: undefined, discardAllowed: true, sawWhole: true };
 const accepted = (verdict: sdk.Verdict): boolean =>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { DataReader, DotStuffer, DotUnstuffer, NewlineNormalizer } from "../../../src/smtp/content.ts";
+import fc from "../../support/property.ts";
 
 /** What a plain reading of the rules gives: split at true CRLFs only, unstuff, normalise, stuff. */
 function reference(octets: string): { wire: string; rest: string } | undefined {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { HeaderCollector, messageIdOf } from "../../../src/smtp/header-section.ts";
+import fc from "../../support/property.ts";
 
 function collect(text: string, at: readonly number[], limit?: number): HeaderCollector {
   const collector = new HeaderCollector(limit);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { Newlines } from "../../../src/smtp/newlines.ts";
+import fc from "../../support/property.ts";
 
 function all(chunk: Buffer): number[] {
   const newlines = new Newlines(chunk);

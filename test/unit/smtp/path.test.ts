@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { domainOf, parsePath } from "../../../src/smtp/path.ts";
+import fc from "../../support/property.ts";
 
 const CASES: readonly [argument: string, address: string, spacing: boolean][] = [
   ["FROM:<a@b.example>", "a@b.example", false],

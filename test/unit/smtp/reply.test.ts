@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { enhancedCode, firstLineText, ReplyError, ReplyReader } from "../../../src/smtp/reply.ts";
+import fc from "../../support/property.ts";
 
 function read(pieces: Buffer[], limit?: number): string[] {
   const reader = new ReplyReader(limit);

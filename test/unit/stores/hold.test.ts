@@ -4,10 +4,10 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import fc from "fast-check";
 import { noTelemetry } from "../../../src/events/telemetry.ts";
 import { type HeldMessage, HoldFull, type HoldStore } from "../../../src/filter/contract.ts";
 import { createHoldStore } from "../../../src/stores/hold.ts";
+import fc from "../../support/property.ts";
 
 const spool = mkdtempSync(join(tmpdir(), "hold-test-"));
 after(() => rmSync(spool, { recursive: true, force: true }));

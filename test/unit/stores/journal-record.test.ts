@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import type { Block } from "../../../src/hooks/block.ts";
 import { HEADER_OCTETS, recordHeader, wholeRecords } from "../../../src/stores/journal-record.ts";
+import fc from "../../support/property.ts";
 
 const block = fc.record(
   {

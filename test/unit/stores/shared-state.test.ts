@@ -1,9 +1,9 @@
 /** Counts that workers share: sums are exact, a worker that died can be taken out, the budget is never exceeded. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { Budget } from "../../../src/stores/budget.ts";
 import { SharedState, sharedOctets } from "../../../src/stores/shared-state.ts";
+import fc from "../../support/property.ts";
 
 const shape = { workers: 3, sessions: 100 };
 const make = (): SharedState => new SharedState(new ArrayBuffer(sharedOctets(shape)), shape);

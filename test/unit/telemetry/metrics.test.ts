@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { Registry } from "prom-client";
 import { noTelemetry } from "../../../src/events/telemetry.ts";
 import { Busiest } from "../../../src/telemetry/busiest.ts";
@@ -8,6 +7,7 @@ import { Counter, Gauge, Histogram } from "../../../src/telemetry/cells.ts";
 import { Log } from "../../../src/telemetry/log.ts";
 import { Metrics, mergedMetrics } from "../../../src/telemetry/metrics.ts";
 import { makeTelemetry } from "../../../src/telemetry/telemetry.ts";
+import fc from "../../support/property.ts";
 import { conn, Lines, recipient, reply, session, transaction } from "./events.ts";
 
 function metrics(): Metrics {

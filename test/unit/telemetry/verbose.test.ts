@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { timeText, VerboseLog } from "../../../src/telemetry/verbose.ts";
+import fc from "../../support/property.ts";
 import { address, CONNECTION, comm, conn, Lines } from "./events.ts";
 
 /** 2026-03-01 12:34:56.123456 in the time zone of this machine. */

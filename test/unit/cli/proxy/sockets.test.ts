@@ -1,8 +1,8 @@
 /** Who gets which listening socket; what socket activation hands over. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
 import { activatedAddresses, endpointText, socketsOf } from "../../../../src/cli/proxy/sockets.ts";
+import fc from "../../../support/property.ts";
 
 describe("socketsOf", () => {
   it("leaves no socket without a worker, and no worker without a socket of each address", () => {
