@@ -20,7 +20,8 @@ export interface ConnectFacts {
 
 export interface TransactionFacts extends ConnectFacts {
   readonly transactionId: string;
-  readonly session: SessionFacts;
+  /** Only a hook asks for them. */
+  readonly session: () => SessionFacts;
   readonly mailFrom: AddressFacts;
   /** The first one; undefined while it is not known, or not needed. */
   readonly recipient: AddressFacts | undefined;

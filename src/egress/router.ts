@@ -261,7 +261,7 @@ export class EgressRouter implements Router {
   async #ask(hook: SelectRoute, facts: TransactionFacts, sender: Sender): Promise<RouteAnswer | undefined> {
     return hook.ask({
       transactionId: facts.transactionId,
-      session: facts.session,
+      session: facts.session(),
       mailFrom: facts.mailFrom,
       recipient: facts.recipient,
       sender: sender.identity,

@@ -2,6 +2,7 @@
  * What each command of the client means on its way: passed on, answered by warp, or both. Transactions begin and end here.
  * The replies that warp makes are the table of docs/transparency.md.
  */
+import type { Decision, RouteReply } from "../egress/contract.ts";
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
 import type { AddressFacts } from "../events/events.ts";
@@ -294,8 +295,15 @@ export class Commands {
 
   private routeMail(command: Command, tx: Transaction): void {
     const { session } = this;
+    const decision = this.decide(tx, undefined);
+    // Nearly always both are at hand: the decision, and a leg that fits it.
+    if (!(decision instanceof Promise) && this.legServes(decision)) {
+      this.decided(decision);
+      this.tx = tx;
+      return this.forwardMail(command, tx);
+    }
     session.block();
-    this.routed(tx, undefined)
+    this.carryOut(decision, tx)
       .then((refusal) => {
         if (refusal !== undefined) return this.refuseRoute(command, tx, refusal);
         this.tx = tx;
@@ -305,34 +313,50 @@ export class Commands {
       .finally(() => session.unblock());
   }
 
-  /** Decides the source IP for the transaction and brings its leg about. A reply: the rule refuses. */
-  private async routed(tx: Transaction, recipient: AddressFacts | undefined) {
+  /** The source IP for the transaction. */
+  private decide(tx: Transaction, recipient: AddressFacts | undefined): Decision | Promise<Decision> {
     const { session } = this;
-    const decision = await session.env.router.forTransaction({
+    return session.env.router.forTransaction({
       client: session.client.remote,
       destination: session.destination,
       transactionId: tx.id,
-      session: session.facts(),
+      session: () => session.facts(),
       mailFrom: tx.mailFrom,
       recipient,
       authUser: session.authUser,
       ownLegs: this.replacement.ownIps,
     });
+  }
+
+  /** Brings about the leg that was decided on. A reply: the rule refuses. */
+  private async carryOut(
+    decided: Decision | Promise<Decision>,
+    tx: Transaction,
+  ): Promise<RouteReply | undefined> {
+    const { session } = this;
+    const decision = await decided;
     this.stillServing();
     if (decision.kind === "reply") return decision.reply;
-    const leg = session.leg;
-    if (
-      !session.pinned &&
-      (decision.kind === "none" || leg === undefined || !legFits(decision, leg.origin))
-    ) {
+    if (!this.legServes(decision)) {
       // Replies of the leg before, to what was pipelined ahead of this, have to come before it is left.
       await new Promise<void>((resolve) => session.whenSettled(resolve));
       await this.replacement.route(decision, declaredSize(tx));
       this.stillServing();
     }
+    this.decided(decision);
+    return undefined;
+  }
+
+  private legServes(decision: Decision): boolean {
+    const { pinned, leg } = this.session;
+    if (decision.kind === "reply") return false;
+    return pinned || (decision.kind !== "none" && leg !== undefined && legFits(decision, leg.origin));
+  }
+
+  private decided(decision: Decision): void {
+    const { session } = this;
     session.decision = decision;
     session.env.router.used(session.client.remote, session.destination, decision);
-    return undefined;
   }
 
   /** The client, or the leg, may have gone while the decision or another leg was waited for. */
@@ -340,7 +364,7 @@ export class Commands {
     if (!this.session.isServing) throw new DialFailed("aborted", "the session ended meanwhile");
   }
 
-  private refuseRoute(command: Command, tx: Transaction, reply: RouteRefusal): void {
+  private refuseRoute(command: Command, tx: Transaction, reply: RouteReply): void {
     const { session } = this;
     const wire = formatReply(reply.code, reply.enhancedCode, reply.text);
     const facts = {
@@ -412,7 +436,7 @@ export class Commands {
   private async sendHeldMail(held: { command: Command; tx: Transaction }, address: AddressFacts) {
     const { session } = this;
     const { tx, command } = held;
-    const refusal = await this.routed(tx, address);
+    const refusal = await this.carryOut(this.decide(tx, address), tx);
     if (refusal !== undefined) {
       const wire = formatReply(refusal.code, refusal.enhancedCode, refusal.text);
       const { code, enhancedCode, origin, hook } = refusal;
@@ -567,14 +591,6 @@ export class Commands {
   messageRead(): void {
     this.leaveTransaction();
   }
-}
-
-interface RouteRefusal {
-  readonly code: number;
-  readonly enhancedCode: string;
-  readonly text: string;
-  readonly origin: "warp" | "hook";
-  readonly hook: string;
 }
 
 /** Blanks between MAIL and FROM beyond the one that the grammar has. */

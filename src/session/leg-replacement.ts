@@ -44,10 +44,11 @@ export class LegReplacement {
 
   /** Source IPs of the legs at hand: the one in use and the parked one. */
   get ownIps(): readonly string[] {
-    const legs = [this.session.leg, this.parked?.leg];
-    return legs
-      .filter((leg) => leg !== undefined && leg.lost === undefined)
-      .map((leg) => (leg as Leg).sourceIp);
+    const ips: string[] = [];
+    for (const leg of [this.session.leg, this.parked?.leg]) {
+      if (leg !== undefined && leg.lost === undefined) ips.push(leg.sourceIp);
+    }
+    return ips;
   }
 
   private get requirement(): TlsRequirement {

@@ -34,7 +34,7 @@ export function routeFacts(from: string): TransactionFacts {
     client: { ip: "198.51.100.1", port: 1 },
     destination: { ip: "192.0.2.1", port: 25 },
     transactionId: "T",
-    session: sessionFacts({}),
+    session: () => sessionFacts({}),
     mailFrom: { address: from, raw: Buffer.alloc(0) },
     recipient: undefined,
     authUser: "",
