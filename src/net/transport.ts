@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { Endpoint } from "../events/events.ts";
 import { ReadGarbage } from "./read-garbage.ts";
+import { type Holder, TurnWrites } from "./turn-writes.ts";
 
 export interface TransportHandler {
   data(chunk: Buffer): void;
@@ -38,7 +39,7 @@ export interface Transport {
   readonly encrypted: boolean;
   /** Who is told; set before the first octet is read. */
   handler: TransportHandler;
-  /** False: more than the high-water mark waits; go on at `drained`. */
+  /** Small writes leave at the end of the turn. False: more than the high-water mark waits; go on at `drained`. */
   write(chunk: Buffer): boolean;
   pause(): void;
   resume(): void;
@@ -59,8 +60,12 @@ export interface Transport {
 /** How long `close` waits for a peer that takes nothing, ms. */
 const CLOSE_MS = 30_000;
 
+/** Writes up to so many octets wait for the end of the turn: commands, replies, small messages. */
+const HELD_OCTETS = 8192;
+
 /** Of all connections of this process. */
 const readGarbage = new ReadGarbage();
+const turnWrites = new TurnWrites();
 
 const NO_HANDLER: TransportHandler = { data() {}, drained() {}, ended() {}, closed() {} };
 
@@ -69,7 +74,7 @@ export function plainIp(ip: string): string {
   return ip.startsWith("::ffff:") && ip.includes(".") ? ip.slice(7) : ip;
 }
 
-export class NodeTransport implements Transport {
+export class NodeTransport implements Transport, Holder {
   handler: TransportHandler = NO_HANDLER;
   readonly local: Endpoint;
   readonly remote: Endpoint;
@@ -81,6 +86,9 @@ export class NodeTransport implements Transport {
   private gone = false;
   /** A handshake is on: its own listeners say how it ends. */
   private handshaking = false;
+  /** Written in this turn, and not handed to the socket yet. */
+  private held: Buffer[] = [];
+  private heldOctets = 0;
 
   /** A connected socket with `allowHalfOpen`. `remote`: where it is known already, since asking is a system call. */
   constructor(socket: Socket, remote?: Endpoint) {
@@ -117,7 +125,23 @@ export class NodeTransport implements Transport {
   };
 
   write(chunk: Buffer): boolean {
-    return this.socket.write(chunk);
+    if (this.socket.writableNeedDrain || this.heldOctets + chunk.length > HELD_OCTETS) {
+      this.flush();
+      return this.socket.write(chunk);
+    }
+    if (this.held.length === 0) turnWrites.add(this);
+    this.held.push(chunk);
+    this.heldOctets += chunk.length;
+    return true;
+  }
+
+  /** Hands what was written to the socket. */
+  flush(): void {
+    const { held, socket } = this;
+    if (held.length === 0) return;
+    this.held = [];
+    this.heldOctets = 0;
+    if (!socket.destroyed) socket.write(held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held));
   }
 
   pause(): void {
@@ -129,10 +153,12 @@ export class NodeTransport implements Transport {
   }
 
   end(): void {
+    this.flush();
     this.socket.end();
   }
 
   close(): void {
+    this.flush();
     // Everything has been handed to the kernel: closing both at once spares a turn of the loop and its events.
     if (!this.encrypted && this.socket.writableLength === 0) this.socket.destroy();
     else {
@@ -145,11 +171,14 @@ export class NodeTransport implements Transport {
   reset(): void {
     // The TLS socket has no reset of its own, and a close_notify would be an end: the TCP socket below is reset.
     if (this.raw.destroyed) return;
+    this.held = [];
+    this.heldOctets = 0;
     this.raw.resetAndDestroy();
     if (this.socket !== this.raw) this.socket.destroy();
   }
 
   destroy(): void {
+    this.flush();
     this.socket.destroy();
     if (this.socket !== this.raw) this.raw.destroy();
   }
@@ -180,6 +209,7 @@ export class NodeTransport implements Transport {
 
   private handshake(doneEvent: string, start: (socket: Socket) => tls.TLSSocket): Promise<tls.TLSSocket> {
     const raw = this.raw;
+    this.flush();
     raw.removeListener("data", this.onData);
     raw.removeListener("drain", this.onDrain);
     raw.removeListener("end", this.onEnd);
