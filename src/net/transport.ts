@@ -126,7 +126,8 @@ export class NodeTransport implements Transport, Holder {
 
   write(chunk: Buffer): boolean {
     if (this.socket.writableNeedDrain || this.heldOctets + chunk.length > HELD_OCTETS) {
-      this.flush();
+      // Large messages make a turn long: nobody's replies wait for them.
+      turnWrites.flush();
       return this.socket.write(chunk);
     }
     if (this.held.length === 0) turnWrites.add(this);

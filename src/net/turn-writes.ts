@@ -13,11 +13,12 @@ export class TurnWrites {
 
   /** Calls `flush` at the end of this turn, in the order in which holders came. */
   add(holder: Holder): void {
-    if (this.holders.length === 0) setImmediate(this.flushAll);
+    if (this.holders.length === 0) setImmediate(this.flush);
     this.holders.push(holder);
   }
 
-  private readonly flushAll = (): void => {
+  /** Also before the end, where what follows in this turn takes long. */
+  readonly flush = (): void => {
     const { holders } = this;
     this.holders = [];
     for (const holder of holders) holder.flush();
