@@ -138,11 +138,17 @@ export class NodeTransport implements Transport, Holder {
 
   /** Hands what was written to the socket. */
   flush(): void {
-    const { held, socket } = this;
-    if (held.length === 0) return;
+    const { socket } = this;
+    if (this.held.length === 0) return;
+    const held = this.takeHeld();
+    if (!socket.destroyed) socket.write(held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held));
+  }
+
+  private takeHeld(): readonly Buffer[] {
+    const { held } = this;
     this.held = [];
     this.heldOctets = 0;
-    if (!socket.destroyed) socket.write(held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held));
+    return held;
   }
 
   pause(): void {
@@ -172,8 +178,7 @@ export class NodeTransport implements Transport, Holder {
   reset(): void {
     // The TLS socket has no reset of its own, and a close_notify would be an end: the TCP socket below is reset.
     if (this.raw.destroyed) return;
-    this.held = [];
-    this.heldOctets = 0;
+    this.takeHeld();
     this.raw.resetAndDestroy();
     if (this.socket !== this.raw) this.socket.destroy();
   }

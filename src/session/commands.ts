@@ -298,7 +298,7 @@ export class Commands {
     const decision = this.decide(tx, undefined);
     // Nearly always both are at hand: the decision, and a leg that fits it.
     if (!(decision instanceof Promise) && this.legServes(decision)) {
-      this.decided(decision);
+      this.adopt(decision);
       this.tx = tx;
       return this.forwardMail(command, tx);
     }
@@ -330,11 +330,11 @@ export class Commands {
 
   /** Brings about the leg that was decided on. A reply: the rule refuses. */
   private async carryOut(
-    decided: Decision | Promise<Decision>,
+    awaited: Decision | Promise<Decision>,
     tx: Transaction,
   ): Promise<RouteReply | undefined> {
     const { session } = this;
-    const decision = await decided;
+    const decision = await awaited;
     this.stillServing();
     if (decision.kind === "reply") return decision.reply;
     if (!this.legServes(decision)) {
@@ -343,7 +343,7 @@ export class Commands {
       await this.replacement.route(decision, declaredSize(tx));
       this.stillServing();
     }
-    this.decided(decision);
+    this.adopt(decision);
     return undefined;
   }
 
@@ -353,7 +353,7 @@ export class Commands {
     return pinned || (decision.kind !== "none" && leg !== undefined && legFits(decision, leg.origin));
   }
 
-  private decided(decision: Decision): void {
+  private adopt(decision: Decision): void {
     const { session } = this;
     session.decision = decision;
     session.env.router.used(session.client.remote, session.destination, decision);

@@ -1,4 +1,4 @@
-/** The transport over node:net and node:tls: whoever handles it hears of its end once, whatever ended it. */
+/** The transport over node:net and node:tls: its writes arrive in their order, and whoever handles it hears of its end once. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
