@@ -3,9 +3,10 @@
  * bound before connect (SO_MARK, IP_BIND_ADDRESS_NO_PORT); without it (fixed mode elsewhere than Linux) by node:net alone.
  */
 import { lookup } from "node:dns/promises";
-import { connect, isIP, Socket } from "node:net";
+import { isIP, type Socket } from "node:net";
 import type { Endpoint } from "../events/events.ts";
 import { native } from "./native.ts";
+import { ReadSocket } from "./read-socket.ts";
 import { NodeTransport, plainIp, type Transport } from "./transport.ts";
 
 /**
@@ -160,26 +161,25 @@ export class NodeDialer implements Dialer {
   }
 
   private open(destination: Endpoint, sourceIp: string | undefined): Socket {
-    const { mark, transparent } = this.options;
     const family = isIP(destination.ip) === 6 ? 6 : 4;
-    if (native.unavailable !== undefined || (mark === 0 && sourceIp === undefined)) {
-      return connect({
-        host: destination.ip,
-        port: destination.port,
-        family,
-        allowHalfOpen: true,
-        noDelay: true,
-        ...(sourceIp === undefined ? {} : { localAddress: sourceIp }),
-      });
-    }
-    const fd = native.createSocket(family, {
+    const plain = native.unavailable !== undefined || (this.options.mark === 0 && sourceIp === undefined);
+    const socket = new ReadSocket(plain ? {} : { fd: this.createSocket(family, sourceIp) });
+    socket.setNoDelay(true);
+    return socket.connect({
+      host: destination.ip,
+      port: destination.port,
+      family,
+      ...(plain && sourceIp !== undefined ? { localAddress: sourceIp } : {}),
+    });
+  }
+
+  private createSocket(family: 4 | 6, sourceIp: string | undefined): number {
+    const { mark, transparent } = this.options;
+    return native.createSocket(family, {
       mark,
       transparent: transparent && sourceIp !== undefined,
       bind: sourceIp === undefined ? undefined : { ip: sourceIp },
     });
-    const socket = new Socket({ fd, allowHalfOpen: true });
-    socket.setNoDelay(true);
-    return socket.connect({ host: destination.ip, port: destination.port, family });
   }
 }
 

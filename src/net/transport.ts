@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { Endpoint } from "../events/events.ts";
 import { ReadGarbage } from "./read-garbage.ts";
+import { ReadSocket } from "./read-socket.ts";
 import { type Holder, TurnWrites } from "./turn-writes.ts";
 
 export interface TransportHandler {
@@ -100,7 +101,8 @@ export class NodeTransport implements Transport, Holder {
   }
 
   private listen(socket: Socket): void {
-    socket.on("data", this.onData);
+    if (socket instanceof ReadSocket) socket.received = this.onData;
+    else socket.on("data", this.onData);
     socket.on("drain", this.onDrain);
     socket.on("end", this.onEnd);
     socket.on("error", this.onError);

@@ -53,7 +53,7 @@ const FRESH_MS = 1_000;
 const WINDOW = 64;
 /** So many waiting senders are written without waiting for more of their outcomes. */
 const BACKLOG = 512;
-const FLUSH_MS = 200;
+const FLUSH_MS = 500;
 const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
 const PRESENCE_TTL_S = 60;
