@@ -1,10 +1,11 @@
-// The N-API face of sockets.h and local.h. It checks types, and turns a failure into an Error with the properties `errno` (negative,
+// The N-API face of sockets.h, local.h and lines.h. It checks types, and turns a failure into an Error with the properties `errno` (negative,
 // as Node's own system errors have it) and `syscall`; src/net/native.ts adds `code` and the TypeScript types.
 #include <napi.h>
 
 #include <cstring>
 #include <string>
 
+#include "lines.h"
 #include "local.h"
 #include "sockets.h"
 
@@ -229,6 +230,24 @@ Napi::Value MapSharedMemory(const Napi::CallbackInfo& info) {
   return Napi::ArrayBuffer::New(info.Env(), address, octets);
 }
 
+// Called with every large chunk of every message: straight N-API, one check.
+napi_value NextUnusualNewline(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value given[2];
+  void* octets = nullptr;
+  size_t length = 0;
+  uint32_t from = 0;
+  if (napi_get_cb_info(env, info, &count, given, nullptr, nullptr) != napi_ok || count < 2 ||
+      napi_get_buffer_info(env, given[0], &octets, &length) != napi_ok ||
+      napi_get_value_uint32(env, given[1], &from) != napi_ok) {
+    napi_throw_type_error(env, nullptr, "a buffer and an index are needed");
+    return nullptr;
+  }
+  napi_value result;
+  const size_t found = warp::NextUnusualNewline(static_cast<const uint8_t*>(octets), length, from);
+  return napi_create_uint32(env, static_cast<uint32_t>(found), &result) == napi_ok ? result : nullptr;
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("originalDestination", Napi::Function::New(env, OriginalDestination, "originalDestination"));
   exports.Set("createSocket", Napi::Function::New(env, CreateSocket, "createSocket"));
@@ -243,6 +262,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("listeningAddress", Napi::Function::New(env, ListeningAddress, "listeningAddress"));
   exports.Set("createSharedMemory", Napi::Function::New(env, CreateSharedMemory, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New(env, MapSharedMemory, "mapSharedMemory"));
+  napi_value next_unusual_newline;
+  if (napi_create_function(env, "nextUnusualNewline", NAPI_AUTO_LENGTH, NextUnusualNewline, nullptr, &next_unusual_newline) == napi_ok) {
+    exports.Set("nextUnusualNewline", Napi::Value(env, next_unusual_newline));
+  }
   return exports;
 }
 

@@ -1,7 +1,8 @@
 /**
  * The native addon: what `node:net` cannot do with a socket. Original destinations of redirected connections, sockets
  * with SO_MARK or a bound source address before connect, listeners with SO_REUSEPORT or IP_TRANSPARENT; and what goes
- * between processes: descriptors over Unix sockets, datagrams to the service manager, shared memory.
+ * between processes: descriptors over Unix sockets, datagrams to the service manager, shared memory. And it runs over the
+ * lines of large messages (src/smtp/newlines.ts).
  *
  * Loading never throws: where the addon is missing (another platform, no compiler at installation) `native.unavailable`
  * says why, and each function throws that text. `fixed` mode needs none of it.
@@ -13,6 +14,7 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
+import { type NextUnusualNewline, passLinesWith } from "../smtp/newlines.ts";
 
 /** An address as the kernel knows it; `ip` is textual, a v4-mapped IPv6 address is given as IPv4. */
 export interface NativeEndpoint {
@@ -100,14 +102,16 @@ export interface Native {
 
 export const native: Native = load();
 
-type Addon = Omit<Native, "unavailable">;
+type Addon = Omit<Native, "unavailable"> & { readonly nextUnusualNewline: NextUnusualNewline };
 
 function load(): Native {
   // The same number of levels below the package's root in src/ and in dist/.
   const root = fileURLToPath(new URL("../..", import.meta.url));
   try {
     const nodeGypBuild = createRequire(import.meta.url)("node-gyp-build") as (folder: string) => Addon;
-    return withErrorNames(nodeGypBuild(root));
+    const addon = nodeGypBuild(root);
+    passLinesWith(addon.nextUnusualNewline);
+    return withErrorNames(addon);
   } catch (error) {
     const cause = (error as Error).message.split("\n")[0] ?? "";
     return missing(

@@ -62,7 +62,7 @@ export class DataReader {
     while (i < length) {
       const c = chunk[i] as number;
       if (state === "text") {
-        i = newlines.next(i);
+        i = newlines.nextUnusual(i);
         if (i === length) break;
         if (chunk[i] === CR) {
           if (i + 1 < length) {
@@ -265,7 +265,7 @@ export class NewlineNormalizer {
       else this.bareNewlines++;
     }
     const newlines = new Newlines(chunk);
-    for (let i = newlines.next(from); i < chunk.length; i = newlines.next(i + 1)) {
+    for (let i = newlines.nextUnusual(from); i < chunk.length; i = newlines.nextUnusual(i + 1)) {
       if (chunk[i] === CR) {
         if (i + 1 === chunk.length) {
           if (i > from) out.push(chunk.subarray(from, i));
