@@ -1,7 +1,22 @@
-let last = { ip: "", provider: "", key: "|" };
+/** Two names as the key of a map. Asked for several times with every message, so the last answer is kept. */
+export class PairKeys {
+  #a = "";
+  #b = "";
+  #key = "|";
 
-/** A source IP and a provider as the key of a map. Asked for several times with every message, so the last answer is kept. */
+  of(a: string, b: string): string {
+    if (this.#a !== a || this.#b !== b) {
+      this.#a = a;
+      this.#b = b;
+      this.#key = `${a}|${b}`;
+    }
+    return this.#key;
+  }
+}
+
+const pairs = new PairKeys();
+
+/** A source IP and a provider. */
 export function pairKey(ip: string, provider: string): string {
-  if (last.ip !== ip || last.provider !== provider) last = { ip, provider, key: `${ip}|${provider}` };
-  return last.key;
+  return pairs.of(ip, provider);
 }

@@ -4,6 +4,7 @@
  */
 
 import type { IpLedger } from "../deliverability/ledger.ts";
+import { PairKeys } from "../deliverability/pair.ts";
 import { providerOf } from "../deliverability/provider.ts";
 import {
   DEFAULT_THROTTLE,
@@ -75,6 +76,8 @@ export class EgressRouter implements Router {
   readonly ips: SourceIps;
   readonly #parts: RouterParts;
   readonly #predictions = new BoundedMap<string, Decision>(PREDICTIONS);
+  /** A client and a destination. */
+  readonly #ways = new PairKeys();
   readonly #providers = new BoundedMap<string, string>(PROVIDERS);
   readonly #legs = new Map<string, { readonly provider: string; count: number }>();
   #settings!: RouterSettings;
@@ -191,7 +194,7 @@ export class EgressRouter implements Router {
 
   used(client: Endpoint, destination: Endpoint, decision: Decision): void {
     if (decision.kind === "ip" || decision.kind === "client") {
-      this.#predictions.set(`${client.ip}|${destination.ip}`, decision);
+      this.#predictions.set(this.#ways.of(client.ip, destination.ip), decision);
     }
   }
 
@@ -223,7 +226,7 @@ export class EgressRouter implements Router {
 
   /** What this client used last for this destination, where it still can be used. */
   #predicted({ client, destination }: ConnectFacts): Decision | undefined {
-    const last = this.#predictions.get(`${client.ip}|${destination.ip}`);
+    const last = this.#predictions.get(this.#ways.of(client.ip, destination.ip));
     if (last === undefined) return undefined;
     if (last.kind !== "ip") return { ...last, predicted: true };
     const first = last.candidates[0];

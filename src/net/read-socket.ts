@@ -5,14 +5,31 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from "node:net";
 
 const READ_OCTETS = 65_536;
+/** Commands and replies: sessions keep some of them for long, and a piece of memory stays as long as anything in it. */
+const SMALL_OCTETS = 1024;
+const SLAB_OCTETS = 8192;
 
 const shared = Buffer.allocUnsafeSlow(READ_OCTETS);
+let slab = Buffer.allocUnsafeSlow(SLAB_OCTETS);
+let slabUsed = 0;
+
+/** A chunk's memory: small ones from a slab that they share with their like only, not with messages. */
+function memory(octets: number): Buffer {
+  if (octets > SMALL_OCTETS) return Buffer.allocUnsafe(octets);
+  if (slabUsed + octets > SLAB_OCTETS) {
+    slab = Buffer.allocUnsafeSlow(SLAB_OCTETS);
+    slabUsed = 0;
+  }
+  const begin = slabUsed;
+  slabUsed += octets;
+  return slab.subarray(begin, slabUsed);
+}
 
 const onread: OnReadOpts = {
   buffer: shared,
   // node:net calls it as a method of the socket; false would pause.
   callback(this: unknown, octets: number): boolean {
-    const chunk = Buffer.allocUnsafe(octets);
+    const chunk = memory(octets);
     shared.copy(chunk, 0, 0, octets);
     (this as ReadSocket).received(chunk);
     return true;

@@ -160,12 +160,13 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     }
     // The snapshot counts along, so that tiers move while Redis is away.
     const snapshot = this.#snapshots.get(identity);
-    const record = snapshot?.record ?? newRecord(this.#settings, now);
-    this.#snapshots.set(identity, {
-      record: recordWith(record, tally, recipients, this.#settings, now),
-      known: true,
-      confirmedAt: snapshot?.confirmedAt ?? 0,
-    });
+    const before = snapshot?.record ?? newRecord(this.#settings, now);
+    const record = recordWith(before, tally, recipients, this.#settings, now);
+    if (snapshot === undefined) this.#snapshots.set(identity, { record, known: true, confirmedAt: 0 });
+    else {
+      snapshot.record = record;
+      snapshot.known = true;
+    }
     this.#tellPending();
     this.#flushSoon();
   }

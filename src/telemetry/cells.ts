@@ -39,6 +39,8 @@ abstract class Metric<Cell> {
   abstract readonly type: ExportedMetric["type"];
   readonly #maxCells: number;
   readonly #cells = new Map<string, { readonly cell: Cell; readonly values: readonly string[] }>();
+  /** The one asked for last, which is most often the one asked for next. */
+  #last: { readonly cell: Cell; readonly values: readonly string[] } | undefined;
 
   constructor(registry: Registry, options: CellOptions) {
     this.name = options.name;
@@ -52,9 +54,13 @@ abstract class Metric<Cell> {
 
   /** The cell of these label values, in the order of `labels`. Keep it where it is used often. */
   cell(...values: readonly string[]): Cell {
+    if (this.#last !== undefined && areSame(values, this.#last.values)) return this.#last.cell;
     const key = values.length === 1 ? values[0]! : values.join(SEPARATOR);
     const found = this.#cells.get(key);
-    if (found !== undefined) return found.cell;
+    if (found !== undefined) {
+      this.#last = found;
+      return found.cell;
+    }
     if (this.#cells.size >= this.#maxCells && !values.every((value) => value === "other")) {
       return this.cell(...values.map(() => "other"));
     }
@@ -65,9 +71,11 @@ abstract class Metric<Cell> {
   /** Forgets every cell for which `matches` says so. */
   remove(matches: (values: readonly string[]) => boolean): void {
     for (const [key, { values }] of this.#cells) if (matches(values)) this.#cells.delete(key);
+    this.#last = undefined;
   }
   reset(): void {
     this.#cells.clear();
+    this.#last = undefined;
   }
   get(): Promise<ExportedMetric> {
     const values = [...this.#cells.values()].flatMap(({ cell, values: labelValues }) => {
@@ -81,6 +89,11 @@ abstract class Metric<Cell> {
 
   protected abstract makeCell(): Cell;
   protected abstract exportCell(cell: Cell, labels: Readonly<Record<string, string>>): ExportedValue[];
+}
+
+function areSame(a: readonly string[], b: readonly string[]): boolean {
+  for (let i = 0; i < b.length; i++) if (a[i] !== b[i]) return false;
+  return a.length === b.length;
 }
 
 export interface NumberCell {
