@@ -28,7 +28,7 @@ const tools = [
   { command: "zsh", package: "zsh", suites: ["unit"] },
   { command: "fish", package: "fish", suites: ["unit"] },
   { command: "groff", package: "groff-base", suites: ["unit"] },
-  { command: "systemd-analyze", package: "systemd", suites: ["unit"] },
+  { command: "systemd-analyze", package: "systemd", suites: ["unit", "netns"] },
   { command: "git", package: "git", suites: ["generated", "unit"] },
   { command: "python3", package: "python3", suites: ["clients", "integration"] },
   { command: "go", package: "golang-go", suites: ["clients"] },

@@ -43,8 +43,8 @@ type Stage = "dialling" | "serving" | "closing" | "closed";
 const MAX_OUTSTANDING = 1000;
 /** So many unread octets of the client are kept while it has to wait. */
 const MAX_UNREAD = 16384;
-/** A client that connected so short a time before a stop gets that time for its message, ms. */
-const FRESH_MS = 1000;
+/** Before a stop, a client that has brought no message yet has so long for each command, ms. */
+const TURN_MS = 1000;
 /** How long a client may take to close after its last reply, ms. */
 const LINGER_MS = 5000;
 
@@ -97,6 +97,8 @@ export class Session implements SessionCore, LegOwner {
   private clientEnded = false;
   private clientClosed = false;
   private draining = false;
+  /** Since when the client is waited for. */
+  private turnAt = 0;
   /** What the client's deadline is about. */
   private awaited: "nothing" | "command" | "message" | "room" = "nothing";
   private lastTls: TlsFacts | undefined;
@@ -309,13 +311,16 @@ export class Session implements SessionCore, LegOwner {
     if (this.awaited === before && !progress) return;
     if (this.awaited === "message") this.deadline.set(dataBlockMs);
     else if (this.awaited === "nothing") this.deadline.clear();
-    else if (this.awaited === "command") this.awaitCommand(idleMs);
+    else if (this.awaited === "command") {
+      this.turnAt = this.env.clock.now();
+      this.awaitCommand(idleMs);
+    }
   }
 
   private awaitCommand(idleMs: number): void {
     if (!this.draining || this.commands.inTransaction) return this.deadline.set(idleMs);
-    // A client that has just connected may still bring its message: sent away at once, it would have come for nothing.
-    const left = this.transactions > 0 ? 0 : this.startedAt + FRESH_MS - this.env.clock.now();
+    // Sent away on its way to its first message (by a slow greeting, say), a client would have come for nothing.
+    const left = this.transactions > 0 ? 0 : this.turnAt + TURN_MS - this.env.clock.now();
     if (left > 0) this.deadline.set(left);
     else this.finishWith(this.open(), OWN.stopping);
   }
@@ -650,8 +655,8 @@ export class Session implements SessionCore, LegOwner {
   /** No new transactions; an idle client is told at once. */
   drain(): void {
     this.draining = true;
-    this.awaited = "nothing";
-    if (this.stage === "serving") this.pump();
+    if (this.stage === "serving" && this.awaited === "command")
+      this.awaitCommand(this.env.settings.timeouts.idleMs);
   }
 
   /** At once, whatever is going on: what is unfinished is reset on both sides. */

@@ -328,6 +328,19 @@ test("stopping: an idle client is told 421 4.3.2 at once, one in a transaction b
   await fresh.clock.advance(1001);
   assert.match(fresh.client.take(), /^421 4\.3\.2 /);
 
+  const slow = new Simulation();
+  await slow.start();
+  slow.session.drain();
+  await slow.clock.advance(5000);
+  assert.equal((await slow.reply("220 mx.example ESMTP\r\n")).client, "220 mx.example ESMTP\r\n");
+  await slow.clock.advance(900);
+  await slow.say("HELO client\r\n");
+  assert.equal((await slow.reply("250 mx.example\r\n")).client, "250 mx.example\r\n", "it is its turn again");
+  await slow.clock.advance(900);
+  await slow.data();
+  await slow.say("hi\r\n.\r\n");
+  assert.match((await slow.reply("250 taken\r\n")).client, /^250 taken\r\n421 4\.3\.2 /);
+
   const busy = new Simulation();
   await busy.greet();
   await busy.data();
