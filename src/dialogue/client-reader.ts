@@ -13,7 +13,7 @@ import { type DataPieces, DataReader } from "../smtp/content.ts";
 import { CR, LF } from "../smtp/octets.ts";
 
 export type ClientEvent =
-  | { readonly kind: "line"; readonly line: Buffer }
+  | { readonly kind: "line"; readonly wire: Buffer }
   | { readonly kind: "bad_line"; readonly reason: "bare_newline" | "too_long" }
   /** Octets of the message as they leave (dot-stuffed, the terminator where `end`). */
   | { readonly kind: "data"; readonly wire: Buffer[]; readonly end: boolean }
@@ -116,7 +116,7 @@ export class ClientReader {
           return this.tooLong() ? this.refuseLine(TOO_LONG, i) : undefined;
         }
         if (buffer[i + 1] === LF) {
-          const line = buffer.subarray(this.start, i);
+          const wire = buffer.subarray(this.start, i + 2);
           const swallowed = this.swallowing;
           this.take(i + 2);
           if (swallowed) {
@@ -125,8 +125,8 @@ export class ClientReader {
             if (this.buffer === undefined) return undefined;
             continue;
           }
-          if (line.length + 2 > this.lineLimit) return TOO_LONG;
-          return { kind: "line", line };
+          if (wire.length > this.lineLimit) return TOO_LONG;
+          return { kind: "line", wire };
         }
       }
       if (this.swallowing) continue;

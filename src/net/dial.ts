@@ -152,8 +152,8 @@ export class NodeDialer implements Dialer {
           settle(new DialError("timeout", `${destination.ip}:${destination.port} did not answer in time`)),
         options.timeoutMs,
       );
-      socket.once("connect", connected);
-      socket.once("error", failed);
+      socket.on("connect", connected);
+      socket.on("error", failed);
       // node:net calls connect(2) in the next tick; this runs behind it, and still before any event of the loop.
       if (options.bound !== undefined) process.nextTick(() => tellBound(socket, destination, options.bound));
       options.givingUp.onGivenUp(abort);

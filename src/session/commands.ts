@@ -67,10 +67,10 @@ export class Commands {
     return this.tx !== undefined;
   }
 
-  /** A line of the client, without CRLF. */
-  line(line: Buffer): void {
-    if (this.login.awaitsAnswer) return this.login.answer(line);
-    const command = parseCommand(line);
+  /** A line of the client, with its CRLF. */
+  line(wire: Buffer): void {
+    if (this.login.awaitsAnswer) return this.login.answer(wire.subarray(0, wire.length - 2));
+    const command = parseCommand(wire);
     const { session } = this;
     // BDAT needs none to be refused, and its octets have to be swallowed.
     const needsLeg = command.verb !== "STARTTLS" && command.verb !== "BDAT";

@@ -34,7 +34,7 @@ export class PassingOn {
     const wait = !mayBePipelined(command.verb);
     const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
     this.record("->", shown, tx, shown !== command.line);
-    this.out.push(command.line, CRLF);
+    this.out.push(command.wire);
     if (wait) session.block();
     leg.expect(
       (reply, latencyMs) => {
@@ -53,7 +53,9 @@ export class PassingOn {
     const out = this.out;
     this.out = [];
     const { leg } = this.session;
-    if (leg !== undefined && leg.lost === undefined && !leg.write(Buffer.concat(out))) this.session.legFull();
+    if (leg === undefined || leg.lost !== undefined) return;
+    const octets = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
+    if (!leg.write(octets)) this.session.legFull();
   }
 
   record(direction: "->" | ">|", data: Buffer, tx?: Transaction, redacted = false): void {

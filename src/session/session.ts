@@ -264,7 +264,7 @@ export class Session implements SessionCore, LegOwner {
   private take(event: ClientEvent): void {
     switch (event.kind) {
       case "line":
-        this.commands.line(event.line);
+        this.commands.line(event.wire);
         break;
       case "bad_line":
         this.badLine(event.reason);

@@ -27,6 +27,8 @@ export interface Command {
   readonly word: string;
   /** The whole line without CRLF. */
   readonly line: Buffer;
+  /** The same with its CRLF. */
+  readonly wire: Buffer;
   /** What follows the verb, blanks in between removed. */
   readonly argument: Buffer;
 }
@@ -64,8 +66,9 @@ export function mayBePipelined(verb: Verb): boolean {
   return PIPELINED.has(verb);
 }
 
-/** `line` has no CRLF. */
-export function parseCommand(line: Buffer): Command {
+/** `wire`: the line with its CRLF. */
+export function parseCommand(wire: Buffer): Command {
+  const line = wire.subarray(0, wire.length - 2);
   let start = 0;
   while (start < line.length && isBlank(line[start] as number)) start++;
   let end = start;
@@ -80,7 +83,7 @@ export function parseCommand(line: Buffer): Command {
     verb = word as Verb;
     argument = start + 4;
   }
-  return { verb, word, line, argument: line.subarray(argument) };
+  return { verb, word, line, wire, argument: line.subarray(argument) };
 }
 
 function isBlank(octet: number): boolean {

@@ -16,7 +16,9 @@ function read(pieces: readonly Buffer[], limit = 64): string[] {
     reader.feed(piece);
     for (let event = reader.next(); event !== undefined; event = reader.next()) {
       if (event.kind === "line") {
-        const line = event.line.toString("latin1");
+        const wire = event.wire.toString("latin1");
+        assert.ok(wire.endsWith("\r\n"));
+        const line = wire.slice(0, -2);
         add("line", line);
         if (line === "DATA") reader.expectData();
         const chunk = /^BDAT (\d+)$/.exec(line)?.[1];

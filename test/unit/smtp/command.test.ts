@@ -12,12 +12,21 @@ const CASES: readonly [line: string, verb: string, word: string, argument: strin
   ["", "OTHER", "", ""],
   ["  NOOP", "NOOP", "NOOP", ""],
   ["\tDATA", "DATA", "DATA", ""],
+  ["rCpT TO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
+  ["auth LOGIN", "AUTH", "AUTH", "LOGIN"],
+  ["MAI", "OTHER", "MAI", ""],
+  ["MAIL\u0000", "OTHER", "MAIL\u0000", ""],
+  // Octets that differ from the letters of a verb in the bit of case alone, or in the highest.
+  ["mA\u0009L x", "OTHER", "MA", "L x"],
+  ["DAT\u0001", "OTHER", "DAT\u0001", ""],
+  ["DAT!", "OTHER", "DAT!", ""],
 ];
 for (const [line, verb, word, argument] of CASES) {
   test(`reads ${JSON.stringify(line)}`, () => {
-    const command = parseCommand(Buffer.from(line));
+    const command = parseCommand(Buffer.from(`${line}\r\n`));
     assert.deepEqual([command.verb, command.word, command.argument.toString()], [verb, word, argument]);
     assert.equal(command.line.toString(), line);
+    assert.equal(command.wire.toString(), `${line}\r\n`);
   });
 }
 
@@ -42,8 +51,8 @@ test("a chunk's size is read exactly, or not at all", () => {
 
 test("an AUTH command is shown with its mechanism alone", () => {
   assert.equal(
-    redactAuth(parseCommand(Buffer.from("AUTH PLAIN AGEAYg=="))).toString(),
+    redactAuth(parseCommand(Buffer.from("AUTH PLAIN AGEAYg==\r\n"))).toString(),
     "AUTH PLAIN [redacted]",
   );
-  assert.equal(redactAuth(parseCommand(Buffer.from("AUTH LOGIN"))).toString(), "AUTH LOGIN");
+  assert.equal(redactAuth(parseCommand(Buffer.from("AUTH LOGIN\r\n"))).toString(), "AUTH LOGIN");
 });
