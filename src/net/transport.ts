@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
 import type { Endpoint } from "../events/events.ts";
+import { join } from "../smtp/octets.ts";
 import { ReadGarbage } from "./read-garbage.ts";
 import { ReadSocket } from "./read-socket.ts";
 import { type Holder, TurnWrites } from "./turn-writes.ts";
@@ -143,7 +144,7 @@ export class NodeTransport implements Transport, Holder {
     const { socket } = this;
     if (this.held.length === 0) return;
     const held = this.takeHeld();
-    if (!socket.destroyed) socket.write(held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held));
+    if (!socket.destroyed) socket.write(join(held));
   }
 
   private takeHeld(): readonly Buffer[] {

@@ -3,7 +3,7 @@
  * command may be looked at before the reply is the command's own matter (RFC 2920 §3.1).
  */
 import { type Command, mayBePipelined, redactAuth } from "../smtp/command.ts";
-import { CRLF } from "../smtp/octets.ts";
+import { CRLF, join } from "../smtp/octets.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
@@ -54,8 +54,7 @@ export class PassingOn {
     this.out = [];
     const { leg } = this.session;
     if (leg === undefined || leg.lost !== undefined) return;
-    const octets = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
-    if (!leg.write(octets)) this.session.legFull();
+    if (!leg.write(join(out))) this.session.legFull();
   }
 
   record(direction: "->" | ">|", data: Buffer, tx?: Transaction, redacted = false): void {

@@ -2,6 +2,7 @@
  * The order of replies (RFC 5321 §4.2, RFC 2920 §3.2): every command takes a slot when it is read; whoever answers fills
  * the slot; slots leave from the front, as far as they are filled. What leaves in one turn leaves in one write.
  */
+import { join } from "../smtp/octets.ts";
 
 export interface Slot {
   wire: Buffer | undefined;
@@ -70,6 +71,6 @@ export class ReplyQueue {
     if (this.out.length === 0) return;
     const out = this.out;
     this.out = [];
-    this.write(out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out));
+    this.write(join(out));
   }
 }
