@@ -7,14 +7,13 @@ import type {
   AfterTransaction,
   EventKind,
   EventSink,
-  RecipientFacts,
   ReplyFacts,
   TlsFacts,
   WarpEvent,
 } from "../events/events.ts";
 import type { LogFields } from "../events/telemetry.ts";
 import { escapeOctets } from "./escape.ts";
-import type { Log } from "./log.ts";
+import { fieldsText, type Log } from "./log.ts";
 
 const LONGEST_REPLY = 1000;
 
@@ -32,28 +31,22 @@ export class DeliveryLog implements EventSink {
 
   emit(event: WarpEvent): void {
     if (event.kind !== "after_transaction") return;
-    const common = commonFields(event);
-    for (const recipient of event.recipients) this.#recipient(event, common, recipient);
+    const common = fieldsText(commonFields(event));
+    for (const { address, finalReply } of event.recipients)
+      this.#line(event, common + fieldsText(replyFields(finalReply, address.address)));
     if (event.recipients.length === 0) {
       const reply = event.finalReply ?? event.mailReply;
-      if (reply !== undefined && reply.code >= 400) this.#line(event, { ...common, ...replyFields(reply) });
+      if (reply !== undefined && reply.code >= 400)
+        this.#line(event, common + fieldsText(replyFields(reply)));
     }
     if (event.recipientsOmitted > 0) {
-      this.#line(event, {
-        ...common,
-        ...replyFields(event.finalReply),
-        recipients_omitted: event.recipientsOmitted,
-      });
+      const omitted = { recipients_omitted: event.recipientsOmitted };
+      this.#line(event, common + fieldsText(replyFields(event.finalReply)) + fieldsText(omitted));
     }
   }
 
-  #recipient(event: AfterTransaction, common: LogFields, recipient: RecipientFacts): void {
-    const to = recipient.address.address;
-    this.#line(event, { ...common, to, ...replyFields(recipient.finalReply) });
-  }
-
-  #line(event: AfterTransaction, fields: LogFields): void {
-    this.#log.write("info", "delivery", event.outcome, fields);
+  #line(event: AfterTransaction, fields: string): void {
+    this.#log.writeText("info", "delivery", event.outcome, fields);
   }
 }
 
@@ -80,9 +73,10 @@ function commonFields(event: AfterTransaction): LogFields {
   };
 }
 
-function replyFields(reply: ReplyFacts | undefined): LogFields {
-  if (reply === undefined) return {};
+function replyFields(reply: ReplyFacts | undefined, to?: string): LogFields {
+  if (reply === undefined) return { to };
   return {
+    to,
     reply: replyText(reply.text),
     reply_code: reply.code,
     class: reply.replyClass || undefined,
