@@ -164,11 +164,6 @@ export class Commands {
     this.up.forward(command, tx, answered, kind, timeoutMs);
   }
 
-  /** Writes what this turn passed on. */
-  flush(): void {
-    this.up.flush();
-  }
-
   /** A line of a login was refused. */
   cancelAuth(): void {
     this.login.cancel();
@@ -539,7 +534,6 @@ export class Commands {
     const continues = this.chunked !== undefined;
     const begin = (): void => {
       this.up.record(session.env.chain.required ? ">|" : "->", command.line, this.tx);
-      this.up.flush(); // a chunk's octets go out at once, behind what was said before
       session.reader.expectChunk(argument.octets);
       const slot = session.open();
       if (!this.chunkRefused) this.chunked ??= this.newChunked();

@@ -61,7 +61,7 @@ export interface LegOwner {
   legLost(leg: Leg, loss: LegLost): void;
   /** A reply came while nothing was asked: a 421, which a server may send at any time (RFC 5321 §3.8). */
   legClosing(leg: Leg, reply: Reply): void;
-  /** Octets of the destination were read and handled: a good moment to flush. */
+  /** Octets of the destination were read, and the replies in them handled. */
   legTurn(leg: Leg): void;
   legDrained(leg: Leg): void;
   /** What the destination's octets, or their absence, set off threw an error. */

@@ -33,16 +33,16 @@ export class Login {
   /** A line of the exchange: it is the client's secret (RFC 4954), passed on and shown to nobody. */
   answer(line: Buffer): void {
     const { session } = this;
+    const { leg } = session;
     const exchange = this.exchange as AuthExchange;
-    if (session.leg === undefined) return session.answer(session.open(), OWN.pinnedLegGone);
+    if (leg === undefined) return session.answer(session.open(), OWN.pinnedLegGone);
     this.exchange = undefined;
     session.reader.expectCommand();
     exchange.answered(line);
     this.up.record("->", REDACTED_LINE, undefined, true);
     const slot = session.open();
-    this.up.push(line);
     session.block();
-    session.leg.expect(
+    leg.expect(
       (reply) => {
         this.replied(exchange, reply);
         session.pass(slot, reply);
@@ -51,6 +51,7 @@ export class Login {
       session.env.settings.timeouts.commandMs,
       "auth",
     );
+    this.up.line(leg, line);
   }
 
   /** A line of the exchange was refused by warp: upstream, too, has to know that there is none (RFC 4954 §4). */
@@ -64,7 +65,7 @@ export class Login {
     leg.expect((reply) => {
       if (reply.code === 334) leg.lose("unexpected_reply", "334 to a cancelled AUTH");
     }, session.env.settings.timeouts.commandMs);
-    this.up.push(Buffer.from("*"));
+    this.up.line(leg, Buffer.from("*"));
   }
 
   private replied(exchange: AuthExchange, reply: Reply): void {

@@ -1,9 +1,9 @@
 /**
- * A command on its way up as it came, and the record of it. What one turn passes on leaves in one write; whether the next
- * command may be looked at before the reply is the command's own matter (RFC 2920 §3.1).
+ * A command on its way up as it came, and the record of it. Whether the next command may be looked at before the reply is
+ * the command's own matter (RFC 2920 §3.1).
  */
 import { type Command, mayBePipelined, redactAuth } from "../smtp/command.ts";
-import { CRLF, join } from "../smtp/octets.ts";
+import { CRLF } from "../smtp/octets.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
@@ -13,8 +13,6 @@ import type { Transaction } from "./transaction.ts";
 
 export class PassingOn {
   private readonly session: Session;
-  /** Octets for the leg that leave in one write at the end of the turn. */
-  private out: Buffer[] = [];
 
   constructor(session: Session) {
     this.session = session;
@@ -34,7 +32,6 @@ export class PassingOn {
     const wait = !mayBePipelined(command.verb);
     const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
     this.record("->", shown, tx, shown !== command.line);
-    this.out.push(command.wire);
     if (wait) session.block();
     leg.expect(
       (reply, latencyMs) => {
@@ -45,16 +42,11 @@ export class PassingOn {
       timeoutMs,
       kind,
     );
+    this.write(leg, command.wire);
   }
 
-  /** Writes what this turn passed on. */
-  flush(): void {
-    if (this.out.length === 0) return;
-    const out = this.out;
-    this.out = [];
-    const { leg } = this.session;
-    if (leg === undefined || leg.lost !== undefined) return;
-    if (!leg.write(join(out))) this.session.legFull();
+  private write(leg: Leg, octets: Buffer): void {
+    if (!leg.write(octets)) this.session.legFull();
   }
 
   record(direction: "->" | ">|", data: Buffer, tx?: Transaction, redacted = false): void {
@@ -75,7 +67,7 @@ export class PassingOn {
   }
 
   /** A line of warp's own doing, or one that is no command; CRLF is put behind it. */
-  push(line: Buffer): void {
-    this.out.push(line, CRLF);
+  line(leg: Leg, line: Buffer): void {
+    this.write(leg, Buffer.concat([line, CRLF]));
   }
 }

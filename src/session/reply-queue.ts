@@ -1,8 +1,7 @@
 /**
  * The order of replies (RFC 5321 §4.2, RFC 2920 §3.2): every command takes a slot when it is read; whoever answers fills
- * the slot; slots leave from the front, as far as they are filled. What leaves in one turn leaves in one write.
+ * the slot; slots leave from the front, as far as they are filled.
  */
-import { join } from "../smtp/octets.ts";
 
 export interface Slot {
   wire: Buffer | undefined;
@@ -21,7 +20,6 @@ export function onceSent(slot: Slot, run: () => void): void {
 export class ReplyQueue {
   private slots: Slot[] = [];
   private head = 0;
-  private out: Buffer[] = [];
   private readonly write: (wire: Buffer) => void;
 
   constructor(write: (wire: Buffer) => void) {
@@ -48,7 +46,7 @@ export class ReplyQueue {
     slot.wire = wire;
     while (this.head < this.slots.length && this.slots[this.head]?.wire !== undefined) {
       const ready = this.slots[this.head++] as Slot;
-      this.out.push(ready.wire as Buffer);
+      this.write(ready.wire as Buffer);
       ready.sent?.();
     }
     if (this.head === this.slots.length) {
@@ -64,13 +62,5 @@ export class ReplyQueue {
   abandon(): void {
     this.slots.length = 0;
     this.head = 0;
-  }
-
-  /** Writes what is ready. */
-  flush(): void {
-    if (this.out.length === 0) return;
-    const out = this.out;
-    this.out = [];
-    this.write(join(out));
   }
 }

@@ -247,7 +247,6 @@ export class Session implements SessionCore, LegOwner {
       this.take(event);
     }
     this.pumping = false;
-    this.flush();
     if (this.stage === "serving" || this.stage === "dialling") this.setFlow(progress);
   }
 
@@ -570,11 +569,6 @@ export class Session implements SessionCore, LegOwner {
     this.pump();
   }
 
-  private flush(): void {
-    this.commands.flush();
-    this.replies.flush();
-  }
-
   // -------------------------------------------------------------------------------------------- messages and records
 
   messageRead(): void {
@@ -683,13 +677,12 @@ export class Session implements SessionCore, LegOwner {
     if (!reply.closes) this.close(by, reply.reason);
   }
 
-  /** The last reply was given: what is ready goes out, both sides close, the rest of the input is thrown away. */
+  /** The last reply was given: both sides close, the rest of the input is thrown away. */
   close(by: string, reason: string): void {
     if (this.stage === "closing" || this.stage === "closed") return;
     this.stage = "closing";
     this.closedBy ||= by;
     this.closeReason ||= reason;
-    this.flush();
     this.replies.abandon();
     const { leg } = this;
     if (leg !== undefined) {
