@@ -5,6 +5,7 @@
 import type { Endpoint } from "../events/events.ts";
 import type { SessionResult } from "../events/telemetry.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
+import type { OwnLegs } from "./own-legs.ts";
 
 export interface AdmissionRules {
   readonly mode: "redirect" | "tproxy" | "fixed";
@@ -41,24 +42,16 @@ export type Admission =
       readonly why: string;
     };
 
-/**
- * What tells a leg from every other connection: both of its ends. A client may well have the port that a leg to somebody
- * else has; the kernel gives a port again where the other end differs.
- */
-export function legKey(local: Endpoint, destination: Endpoint): string {
-  return `${local.ip}:${local.port}>${destination.ip}:${destination.port}`;
-}
-
-/** `ownLegs`: the `legKey`s of this process's legs. `active`: sessions now, all and of this client. */
+/** `ownLegs`: of this process. `active`: sessions now, all and of this client. */
 export function admit(
   arrival: Arrival,
   rules: AdmissionRules,
-  ownLegs: ReadonlySet<string>,
+  ownLegs: OwnLegs,
   active: { readonly all: number; readonly ofClient: number; readonly stopping: boolean },
 ): Admission {
   const { client, local } = arrival;
   // Its destination is this very listener: `fixed` towards itself.
-  if (ownLegs.has(legKey(client, local))) return loop();
+  if (ownLegs.has(client, local)) return loop();
   if (active.stopping) return refused(OWN.stopping, "refused_limit", "stopping", "shutting down");
   if (!rules.isClient(client.ip)) {
     return refused(
@@ -92,7 +85,7 @@ function admitCaptured(
   arrival: Arrival,
   local: Endpoint,
   rules: AdmissionRules,
-  ownLegs: ReadonlySet<string>,
+  ownLegs: OwnLegs,
 ): Admission {
   let destination: Endpoint;
   try {
@@ -100,7 +93,7 @@ function admitCaptured(
   } catch (error) {
     return noDestination(`no original destination: ${(error as Error).message}`);
   }
-  if (ownLegs.has(legKey(arrival.client, destination))) return loop();
+  if (ownLegs.has(arrival.client, destination)) return loop();
   if (rules.mode === "redirect" && destination.ip === local.ip && destination.port === local.port) {
     return noDestination("connected to warp's own port, not captured");
   }

@@ -8,7 +8,7 @@ import type { Endpoint } from "../events/events.ts";
 import type { LegReason, LegResult } from "../events/telemetry.ts";
 import { DialError, type DialErrorKind, type GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
-import { legKey } from "./admission.ts";
+import type { OwnLeg } from "./own-legs.ts";
 import type { SessionEnvironment } from "./settings.ts";
 
 /** No leg could be dialled. */
@@ -78,7 +78,10 @@ export class LegDialer {
   ): Promise<Dialled> {
     const { env, destination } = this;
     const started = env.clock.now();
-    let key = "";
+    let own: OwnLeg | undefined;
+    const forget = (): void => {
+      if (own !== undefined) env.ownLegs.delete(own);
+    };
     let transport: Transport;
     try {
       transport = await env.dialer.dial(destination, {
@@ -86,13 +89,12 @@ export class LegDialer {
         timeoutMs,
         givingUp,
         bound: (local, remote) => {
-          env.ownLegs.delete(key); // of an address before, where a name has several
-          key = legKey(local, remote);
-          env.ownLegs.add(key);
+          forget(); // of an address before, where a name has several
+          own = env.ownLegs.add(local, remote);
         },
       });
     } catch (error) {
-      env.ownLegs.delete(key);
+      forget();
       throw error;
     }
     const ms = env.clock.now() - started;
@@ -102,7 +104,7 @@ export class LegDialer {
     env.router.legOpened(bound, destination.ip);
     const origin: LegOrigin = decision.kind === "ip" ? { kind: "ip", candidate } : { kind: "client" };
     const released = (): void => {
-      env.ownLegs.delete(key);
+      forget();
       env.router.legClosed(bound, destination.ip);
     };
     return { transport, candidate, origin, ms, released };

@@ -1,4 +1,5 @@
 /** What a session is given: the operator's settings as it needs them, and the parts around it. */
+
 import type { ConnectionOptions, SecureContext } from "node:tls";
 import type { Router } from "../egress/contract.ts";
 import type { TlsPolicy, TlsRules } from "../egress/tls-policy.ts";
@@ -7,6 +8,7 @@ import type { Telemetry } from "../events/telemetry.ts";
 import type { FilterChain, HoldStore } from "../filter/contract.ts";
 import type { Dialer } from "../net/dial.ts";
 import type { Clock } from "./clock.ts";
+import type { OwnLegs } from "./own-legs.ts";
 
 export interface Timeouts {
   readonly dialMs: number;
@@ -65,6 +67,6 @@ export interface SessionEnvironment {
   readonly isLocalAddress: (ip: string) => boolean;
   /** The class of a reply for events and log (src/deliverability). */
   readonly classify: (code: number, enhancedCode: string, text: Buffer, provider: string) => string;
-  /** `legKey`s of this process's legs: a connection that is one of them is a loop. */
-  readonly ownLegs: Set<string>;
+  /** This process's legs: a connection that is one of them is a loop. */
+  readonly ownLegs: OwnLegs;
 }

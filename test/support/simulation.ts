@@ -17,6 +17,7 @@ import {
 import { DialError, type DialOptions } from "../../src/net/dial.ts";
 import type { PeerFacts, SecureFacts, Transport, TransportHandler } from "../../src/net/transport.ts";
 import type { Clock } from "../../src/session/clock.ts";
+import { OwnLegs } from "../../src/session/own-legs.ts";
 import { Session } from "../../src/session/session.ts";
 import type { SessionEnvironment } from "../../src/session/settings.ts";
 
@@ -367,7 +368,7 @@ export class Simulation {
       newId: () => `ID${++this.ids}`,
       isLocalAddress: () => false,
       classify: (code) => `class-${Math.floor(code / 100)}`,
-      ownLegs: new Set(),
+      ownLegs: new OwnLegs(),
     };
   }
 

@@ -6,6 +6,7 @@
  * that run keep the generation in which they began, with its filters, until they end; so no message ever meets a chain that
  * is half changed, and a filter cannot be walked around during a reload.
  */
+
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { ClientNetworks, Config } from "../../config/schema.ts";
@@ -20,6 +21,7 @@ import { type Listener, listen } from "../../net/listener.ts";
 import { isLoopback, LocalAddresses } from "../../net/local-addresses.ts";
 import type { AdmissionRules } from "../../session/admission.ts";
 import { systemClock } from "../../session/clock.ts";
+import { OwnLegs } from "../../session/own-legs.ts";
 import { Sessions, type SessionsSetup } from "../../session/sessions.ts";
 import type { SharedState } from "../../stores/shared-state.ts";
 import { createEgress, type Egress } from "./egress.ts";
@@ -51,7 +53,7 @@ export class SmtpProxy {
   private readonly dependencies: ProxyDependencies;
   private readonly local = new LocalAddresses();
   private readonly ids = new UlidSource();
-  private readonly ownLegs = new Set<string>();
+  private readonly ownLegs = new OwnLegs();
   private readonly selectRoute: SelectRoute;
   private egress!: Egress;
   private generation!: Generation;

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Endpoint } from "../../../src/events/events.ts";
-import { type AdmissionRules, admit, legKey } from "../../../src/session/admission.ts";
+import { type AdmissionRules, admit } from "../../../src/session/admission.ts";
+import { OwnLegs } from "../../../src/session/own-legs.ts";
 
 const mx: Endpoint = { ip: "198.51.100.9", port: 25 };
 const other: Endpoint = { ip: "198.51.100.10", port: 25 };
@@ -22,29 +23,37 @@ const captured: AdmissionRules = {
   sessionsPerClient: 10,
 };
 const active = { all: 0, ofClient: 0, stopping: false };
-function kindOf(
-  rules: AdmissionRules,
-  legs: readonly string[],
-  original: Endpoint,
-  local = listener,
-): string {
+function kindOf(rules: AdmissionRules, legTo: Endpoint, original: Endpoint, local = listener): string {
   const arrival = { client: peer, local, original: () => original };
-  const admission = admit(arrival, rules, new Set(legs), active);
+  const legs = new OwnLegs();
+  legs.add(peer, legTo);
+  const admission = admit(arrival, rules, legs, active);
   return admission.kind === "refused" ? admission.code : admission.kind;
 }
 
 test("refuses a connection that is one of its own legs, captured", () => {
-  assert.equal(kindOf(captured, [legKey(peer, mx)], mx), "loop");
-  assert.equal(kindOf({ ...captured, mode: "tproxy" }, [legKey(peer, mx)], mx, mx), "loop");
+  assert.equal(kindOf(captured, mx, mx), "loop");
+  assert.equal(kindOf({ ...captured, mode: "tproxy" }, mx, mx, mx), "loop");
 });
 
 test("refuses a leg to its own listener", () => {
   const fixed: AdmissionRules = { ...captured, mode: "fixed", fixed: listener };
-  assert.equal(kindOf(fixed, [legKey(peer, listener)], listener), "loop");
+  assert.equal(kindOf(fixed, listener, listener), "loop");
 });
 
 test("takes a client whose port a leg to somebody else has too", () => {
-  assert.equal(kindOf(captured, [legKey(peer, other)], mx), "session");
+  assert.equal(kindOf(captured, other, mx), "session");
   const fixed: AdmissionRules = { ...captured, mode: "fixed", fixed: mx };
-  assert.equal(kindOf(fixed, [legKey(peer, mx)], mx), "session");
+  assert.equal(kindOf(fixed, mx, mx), "session");
+});
+
+test("knows two legs from one local port apart, and forgets each once", () => {
+  const legs = new OwnLegs();
+  const [toMx, toOther] = [legs.add(peer, mx), legs.add(peer, other)];
+  assert.ok(legs.has({ ...peer }, { ...mx }) && legs.has(peer, other));
+  legs.delete(toMx);
+  legs.delete(toMx);
+  assert.deepEqual([legs.size, legs.has(peer, mx), legs.has(peer, other)], [1, false, true]);
+  legs.delete(toOther);
+  assert.deepEqual([legs.size, legs.has(peer, other)], [0, false]);
 });

@@ -1,4 +1,5 @@
 /** Opaque connections leave by the same choice of the source IP as dialogues, and count for it alike. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Decision, Router } from "../../../src/egress/contract.ts";
@@ -6,6 +7,7 @@ import type { WarpEvent } from "../../../src/events/events.ts";
 import { noTelemetry } from "../../../src/events/telemetry.ts";
 import { DialError } from "../../../src/net/dial.ts";
 import { OpaqueSession } from "../../../src/session/opaque.ts";
+import { OwnLegs } from "../../../src/session/own-legs.ts";
 import type { SessionEnvironment } from "../../../src/session/settings.ts";
 import { ipDecision, SimulatedClock, SimulatedTransport, settle } from "../../support/simulation.ts";
 
@@ -17,7 +19,7 @@ async function opaque(decision: Decision, missing: readonly string[] = []) {
   const events: WarpEvent[] = [];
   const client = new SimulatedTransport({ ip: "127.0.0.1", port: 10025 }, { ip: "192.0.2.1", port: 40000 });
   const legs: SimulatedTransport[] = [];
-  const ownLegs = new Set<string>();
+  const ownLegs = new OwnLegs();
   const router: Partial<Router> = {
     atConnect: () => decision,
     unusable: (ip) => calls.push(`unusable ${ip}`),
