@@ -58,7 +58,7 @@ async function main(): Promise<void> {
 async function small(contenders: readonly Contender[]): Promise<void> {
   for (const reused of [false, true]) {
     const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions: 20, reused };
-    await warmUp(contenders, load, quick ? 6000 : 12_000);
+    await warmUp(contenders, load, quick ? 6000 : 30_000);
     const title = `4 KB, ${reused ? "connections used again" : "a connection for each message"}`;
     await takeTurns(title, contenders, load, rounds);
   }

@@ -77,7 +77,7 @@ async function speed(targets: readonly Target[]): Promise<void> {
 
 async function warmUp(target: Target): Promise<void> {
   for (const reused of [false, true]) {
-    await send(target, { octets: 4096, messages: quick ? 4000 : 10_000, sessions: 20, reused });
+    await send(target, { octets: 4096, messages: quick ? 6000 : 30_000, sessions: 20, reused });
   }
 }
 

@@ -32,7 +32,7 @@ try {
   if (only.includes("throughput")) {
     const size = quick
       ? { generations: 1, rounds: 6, warmUp: 4_000 }
-      : { generations: 4, rounds: 10, warmUp: 10_000 };
+      : { generations: 4, rounds: 10, warmUp: 20_000 };
     await throughput(folder, upstream, server, size);
   }
   if (only.includes("mixed")) await mixed(folder, upstream);

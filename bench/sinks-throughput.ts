@@ -26,7 +26,7 @@ try {
   for (const part of only) {
     const reused = part === "reused";
     const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions: 20, reused };
-    await warmUp(contenders, load, quick ? 6000 : 12_000);
+    await warmUp(contenders, load, quick ? 6000 : 30_000);
     const title = `4 KB, ${reused ? "connections used again" : "a connection for each message"}`;
     await takeTurns(title, contenders, load, quick ? 3 : 9);
   }

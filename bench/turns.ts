@@ -37,7 +37,7 @@ export function chosenParts(parts: readonly string[]): { quick: boolean; only: r
   return { quick, only };
 }
 
-/** Compilers need some 10,000 messages before a proxy is as fast as it gets. */
+/** V8 compiles until the 30,000th message or so (--trace-opt); then a proxy is as fast as it gets. */
 export async function warmUp(contenders: readonly Contender[], load: Load, messages: number): Promise<void> {
   for (const contender of contenders) await send(contender, { ...load, messages });
 }
