@@ -105,11 +105,19 @@ export interface Router {
   forTransaction(facts: TransactionFacts): Decision | Promise<Decision>;
   /** The dialler could not use an IP. `not_local`: skipped, tried again after 30 s; `no_port`: counted only. */
   unusable(ip: string, cause: "not_local" | "no_port"): void;
-  /** A leg bound to this IP was opened or closed (undefined: the system chose, ignored). For connection caps. */
+  /** A leg bound to this IP is dialled, or gone (undefined: the system chose, ignored). For connection caps. */
   legOpened(ip: string | undefined, destinationIp: string): void;
   legClosed(ip: string | undefined, destinationIp: string): void;
   /** Remembers what a client used last for a destination: the next prediction. */
   used(client: Endpoint, destination: Endpoint, decision: Decision): void;
+  /** What was predicted did not serve: nothing is, until something is used. */
+  failed(client: Endpoint, destination: Endpoint): void;
+  /** A leg that the client never saw was refused for good (greeting, EHLO): an answer to its IP that no event tells. */
+  legRefused(
+    ip: string,
+    destinationIp: string,
+    reply: { readonly code: number; readonly text: Buffer },
+  ): void;
   /**
    * The destination's provider (MX group) from what is known: the greeting (whole reply, octets), the names in a
    * certificate. Remembered per destination IP; with nothing given it is what was remembered, else the /24 or /48.

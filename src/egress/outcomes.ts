@@ -19,6 +19,7 @@ import type {
 import type { IdentityFacts } from "../reputation/identity.ts";
 import { classOf, tallyOf } from "../reputation/outcomes.ts";
 import type { ReputationStore } from "../reputation/store.ts";
+import { enhancedCode } from "../smtp/reply.ts";
 
 /** Stands for the source IP where the system chose it. */
 export const SYSTEM_IP = "system";
@@ -74,7 +75,8 @@ export class OutcomeSink implements EventSink {
       answers[kind] += 1;
       throttle.answered(ip, provider, kind, at);
     }
-    throttle.timed(ip, provider, event.timing, at);
+    // Without an answer to MAIL nothing was timed from this IP: the connection's stages are those of another leg.
+    if (event.timing.mailMs !== undefined) throttle.timed(ip, provider, event.timing, at);
     if (evidence.length > 0) {
       ledger.countAnswers(ip, provider, answers, () => throttle.baselines(ip, provider));
     }
@@ -84,12 +86,17 @@ export class OutcomeSink implements EventSink {
   /** A greeting that refuses is all that a connection has; with transactions theirs count. */
   #connection(event: AfterConn): void {
     if (event.transactions > 0) return;
-    const { throttle, ledger, now } = this.#parts;
     const { greeting } = event.session;
     const code = Number(greeting.subarray(0, 3).toString("latin1"));
     if (!(code >= 400 && code < 600)) return;
     const { ip, provider } = this.#pair(event.session);
-    const { class: name } = classifyReply({ code, enhancedCode: "", text: greeting }, provider);
+    this.refused(ip, provider, { code, text: greeting });
+  }
+
+  /** A connection from this IP was refused. */
+  refused(ip: string, provider: string, { code, text }: { code: number; text: Buffer }): void {
+    const { throttle, ledger, now } = this.#parts;
+    const { class: name } = classifyReply({ code, enhancedCode: enhancedCode(text), text }, provider);
     const evidence = evidenceOf(name);
     if (evidence === undefined) return;
     throttle.answered(ip, provider, evidence, now());

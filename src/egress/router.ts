@@ -13,7 +13,7 @@ import {
   ThrottleBook,
   type ThrottleSettings,
 } from "../deliverability/throttle.ts";
-import type { AddressFacts, Endpoint, EventSink, Notice } from "../events/events.ts";
+import type { AddressFacts, Endpoint, Notice } from "../events/events.ts";
 import type { Telemetry } from "../events/telemetry.ts";
 import { Identities, type IdentitySettings } from "../reputation/identity.ts";
 import { DEFAULT_SPAM_SCORE } from "../reputation/outcomes.ts";
@@ -64,6 +64,14 @@ export const DEFAULT_RULE = "default";
 const PREDICTIONS = 20_000;
 const PROVIDERS = 50_000;
 
+/** The legs to one destination. */
+interface OpenLegs {
+  /** The name that they count under. */
+  provider: string;
+  /** Of each source IP. */
+  readonly counts: Map<string, number>;
+}
+
 /** What is looked up before a decision. */
 interface Sender {
   readonly identity: string;
@@ -71,7 +79,7 @@ interface Sender {
 }
 
 export class EgressRouter implements Router {
-  readonly outcomes: EventSink;
+  readonly outcomes: OutcomeSink;
   readonly throttle: ThrottleBook;
   readonly ips: SourceIps;
   readonly #parts: RouterParts;
@@ -79,7 +87,8 @@ export class EgressRouter implements Router {
   /** A client and a destination. */
   readonly #ways = new PairKeys();
   readonly #providers = new BoundedMap<string, string>(PROVIDERS);
-  readonly #legs = new Map<string, { readonly provider: string; count: number }>();
+  /** Legs that are open, by destination. */
+  readonly #legs = new Map<string, OpenLegs>();
   #settings!: RouterSettings;
   #identities!: Identities;
   #rules: readonly CompiledRule[] = [];
@@ -176,26 +185,48 @@ export class EgressRouter implements Router {
 
   legOpened(ip: string | undefined, destinationIp: string): void {
     if (ip === undefined) return;
-    const id = `${ip}|${destinationIp}`;
-    // The provider may get a better name while the leg is open; it is closed under the one it was opened with.
-    const open = this.#legs.get(id) ?? { provider: this.provider(destinationIp), count: 0 };
-    open.count += 1;
-    this.#legs.set(id, open);
+    const open = this.#legs.get(destinationIp) ?? {
+      provider: this.provider(destinationIp),
+      counts: new Map<string, number>(),
+    };
+    open.counts.set(ip, (open.counts.get(ip) ?? 0) + 1);
+    this.#legs.set(destinationIp, open);
     this.ips.opened(ip, open.provider);
   }
 
   legClosed(ip: string | undefined, destinationIp: string): void {
-    const open = this.#legs.get(`${ip}|${destinationIp}`);
+    const open = this.#legs.get(destinationIp);
     if (ip === undefined || open === undefined) return;
     this.ips.closed(ip, open.provider);
-    open.count -= 1;
-    if (open.count === 0) this.#legs.delete(`${ip}|${destinationIp}`);
+    const left = (open.counts.get(ip) ?? 0) - 1;
+    if (left > 0) open.counts.set(ip, left);
+    else open.counts.delete(ip);
+    if (open.counts.size === 0) this.#legs.delete(destinationIp);
+  }
+
+  /** A destination's provider has another name now: its open legs count under that one. */
+  #renamed(destinationIp: string, provider: string): void {
+    const open = this.#legs.get(destinationIp);
+    if (open === undefined) return;
+    for (const [ip, legs] of open.counts) {
+      this.ips.closed(ip, open.provider, legs);
+      this.ips.opened(ip, provider, legs);
+    }
+    open.provider = provider;
   }
 
   used(client: Endpoint, destination: Endpoint, decision: Decision): void {
     if (decision.kind === "ip" || decision.kind === "client") {
       this.#predictions.set(this.#ways.of(client.ip, destination.ip), decision);
     }
+  }
+
+  failed(client: Endpoint, destination: Endpoint): void {
+    this.#predictions.delete(this.#ways.of(client.ip, destination.ip));
+  }
+
+  legRefused(ip: string, destinationIp: string, reply: { code: number; text: Buffer }): void {
+    this.outcomes.refused(ip, this.provider(destinationIp), reply);
   }
 
   provider(destinationIp: string, greeting?: Buffer, certificateNames?: readonly string[]): string {
@@ -207,7 +238,10 @@ export class EgressRouter implements Router {
     const name = providerOf(destinationIp, greeting, greeting === undefined ? certificateNames : undefined);
     if (known !== undefined && isNetwork(name)) return known;
     if (isNetwork(name) && certificateNames === undefined) return name;
-    if (name !== known) this.#providers.set(destinationIp, name);
+    if (name !== known) {
+      this.#providers.set(destinationIp, name);
+      this.#renamed(destinationIp, name);
+    }
     return name;
   }
 

@@ -100,12 +100,12 @@ export class SourceIps {
     this.#notLocalUntil.set(ip, now + RECHECK_MS);
   }
 
-  opened(ip: string, provider: string): void {
-    this.#legs.set(pairKey(ip, provider), this.connections(ip, provider) + 1);
+  opened(ip: string, provider: string, legs = 1): void {
+    this.#legs.set(pairKey(ip, provider), this.connections(ip, provider) + legs);
   }
 
-  closed(ip: string, provider: string): void {
-    const left = this.connections(ip, provider) - 1;
+  closed(ip: string, provider: string, legs = 1): void {
+    const left = this.connections(ip, provider) - legs;
     if (left > 0) this.#legs.set(pairKey(ip, provider), left);
     else this.#legs.delete(pairKey(ip, provider));
   }

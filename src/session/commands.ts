@@ -5,7 +5,7 @@
 import type { Decision, RouteReply } from "../egress/contract.ts";
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
-import type { AddressFacts } from "../events/events.ts";
+import type { AddressFacts, RouteFacts } from "../events/events.ts";
 import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { domainOf, type Path, parsePath } from "../smtp/path.ts";
@@ -15,7 +15,7 @@ import { Greeting } from "./greeting.ts";
 import { HeldBody } from "./held-body.ts";
 import type { ExpectationKind, Leg } from "./leg.ts";
 import { DialFailed } from "./leg-dialer.ts";
-import { LegReplacement } from "./leg-replacement.ts";
+import { LegReplacement, ReplayRefused } from "./leg-replacement.ts";
 import { Login } from "./login.ts";
 import { PassingOn } from "./passing-on.ts";
 import { onceSent, type Slot } from "./reply-queue.ts";
@@ -331,14 +331,22 @@ export class Commands {
     const { session } = this;
     const decision = await awaited;
     this.stillServing();
+    const { rule, pool, tier } = decision;
+    const route: RouteFacts = { sourceIp: "", pool, rule, tier, pinned: session.pinned };
+    // Unless a leg is had for it, this is what the transaction came to nothing with.
+    tx.route = route;
     if (decision.kind === "reply") return decision.reply;
     if (!this.legServes(decision)) {
       // Replies of the leg before, to what was pipelined ahead of this, have to come before it is left.
       await new Promise<void>((resolve) => session.whenSettled(resolve));
-      await this.replacement.route(decision, declaredSize(tx));
+      await this.replacement.route(decision, declaredSize(tx)).catch((error: unknown) => {
+        if (error instanceof ReplayRefused) tx.route = { ...route, sourceIp: error.sourceIp };
+        throw error;
+      });
       this.stillServing();
     }
     this.adopt(decision);
+    tx.route = undefined;
     return undefined;
   }
 
@@ -350,8 +358,12 @@ export class Commands {
 
   private adopt(decision: Decision): void {
     const { session } = this;
-    session.decision = decision;
+    const { pinned, leg, decision: before } = session;
     session.env.router.used(session.client.remote, session.destination, decision);
+    // A pinned leg stays where another rule put it: that is how its IP was chosen.
+    const stays =
+      pinned && (decision.kind === "none" || (leg !== undefined && !legFits(decision, leg.origin)));
+    session.decision = stays && before !== undefined ? { ...before, tier: decision.tier } : decision;
   }
 
   /** The client, or the leg, may have gone while the decision or another leg was waited for. */

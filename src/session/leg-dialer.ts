@@ -57,7 +57,9 @@ export class LegDialer {
       } catch (error) {
         if (!(error instanceof DialError)) throw error;
         last = this.failed(error, candidate, reason);
-        if (last.kind !== "no_source_ip") break;
+        // A destination to which there was a leg already is not dead: it may be this IP that it refuses.
+        const isAlive = reason !== "connect" && last.kind !== "aborted";
+        if (last.kind !== "no_source_ip" && !isAlive) break;
       }
     }
     throw last ?? new DialFailed("no_source_ip", "no usable source IP");
@@ -78,9 +80,16 @@ export class LegDialer {
   ): Promise<Dialled> {
     const { env, destination } = this;
     const started = env.clock.now();
+    const bound = decision.kind === "ip" ? candidate.ip : undefined;
+    // From here on, or a burst of dials would not see each other.
+    env.router.legOpened(bound, destination.ip);
     let own: OwnLeg | undefined;
     const forget = (): void => {
       if (own !== undefined) env.ownLegs.delete(own);
+    };
+    const released = (): void => {
+      forget();
+      env.router.legClosed(bound, destination.ip);
     };
     let transport: Transport;
     try {
@@ -94,19 +103,13 @@ export class LegDialer {
         },
       });
     } catch (error) {
-      forget();
+      released();
       throw error;
     }
     const ms = env.clock.now() - started;
     env.telemetry.dialled(destination.ip.includes(":") ? 6 : 4, ms);
     env.telemetry.legDialled(reason, "connected");
-    const bound = decision.kind === "ip" ? candidate.ip : undefined;
-    env.router.legOpened(bound, destination.ip);
     const origin: LegOrigin = decision.kind === "ip" ? { kind: "ip", candidate } : { kind: "client" };
-    const released = (): void => {
-      forget();
-      env.router.legClosed(bound, destination.ip);
-    };
     return { transport, candidate, origin, ms, released };
   }
 

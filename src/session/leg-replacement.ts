@@ -21,8 +21,11 @@ export class ReplayRefused extends Error {
   override readonly name = "ReplayRefused";
   readonly reply: Reply | undefined;
   readonly own: OwnReply | undefined;
-  constructor(answer: { reply: Reply } | { own: OwnReply }) {
+  /** Where the leg that was refused left from; empty where there was none. */
+  readonly sourceIp: string;
+  constructor(answer: { reply: Reply } | { own: OwnReply }, sourceIp = "") {
     super("the destination refused on a new connection");
+    this.sourceIp = sourceIp;
     this.reply = "reply" in answer ? answer.reply : undefined;
     this.own = "own" in answer ? answer.own : undefined;
   }
@@ -130,10 +133,7 @@ export class LegReplacement {
     await this.greet(leg);
     if (session.hello !== undefined) {
       const { reply } = await session.maker.introduce(leg, session.hello, requirement, false);
-      if (reply.code >= 300) {
-        leg.quit(QUIT_MS);
-        throw new ReplayRefused(reply.code >= 500 ? { own: OWN.greetingRefused } : { reply });
-      }
+      if (reply.code >= 300) throw this.refused(leg, reply);
       if (!this.covers(leg, wasEncrypted, size)) {
         leg.quit(QUIT_MS);
         return undefined;
@@ -165,15 +165,23 @@ export class LegReplacement {
     return leg;
   }
 
-  /** The greeting of a leg that the client doesn't see: recorded, not compared. A 5xx refuses the IP, not the message. */
+  /** The greeting of a leg that the client doesn't see: recorded, not compared. */
   private async greet(leg: Leg): Promise<void> {
     const { session } = this;
     const reply = await leg.greeting(session.env.settings.timeouts.greetingMs);
     session.recorder.line("|<", reply.wire, { leg: leg.number });
     if (leg.lost !== undefined) throw leg.lost;
-    if (reply.code < 300) return;
+    if (reply.code >= 300) throw this.refused(leg, reply);
+  }
+
+  /** A 4xx to greeting or EHLO is the answer to the command at hand; a 5xx refuses the IP, not the message. */
+  private refused(leg: Leg, reply: Reply): ReplayRefused {
+    const { env, destination } = this.session;
     leg.quit(QUIT_MS);
-    throw new ReplayRefused(reply.code >= 500 || reply.code < 400 ? { own: OWN.greetingRefused } : { reply });
+    if (reply.code >= 400 && reply.code < 500) return new ReplayRefused({ reply }, leg.sourceIp);
+    const text = reply.wire.subarray(0, reply.wire.length - 2);
+    env.router.legRefused(leg.sourceIp, destination.ip, { code: reply.code, text });
+    return new ReplayRefused({ own: OWN.greetingRefused }, leg.sourceIp);
   }
 
   private park(leg: Leg): void {

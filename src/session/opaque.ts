@@ -71,6 +71,7 @@ export class OpaqueSession {
       this.server = transport;
       this.pipe(transport);
     } catch (error) {
+      env.router.failed(client.remote, destination);
       if (this.closed) return;
       env.telemetry.log("warn", "dial_failed", (error as Error).message, { conn: this.id }, error);
       this.finish("warp", true);

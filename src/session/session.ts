@@ -180,6 +180,7 @@ export class Session implements SessionCore, LegOwner {
   }
 
   private dialFailed(error: unknown): void {
+    this.env.router.failed(this.client.remote, this.destination);
     if (this.stage !== "dialling") return;
     if (!(error instanceof DialFailed)) {
       this.env.telemetry.log(
@@ -206,6 +207,7 @@ export class Session implements SessionCore, LegOwner {
       this.stages.greetingMs = latencyMs;
       this.greetingText = reply.wire.subarray(0, reply.wire.length - 2);
       this.provider = this.env.router.provider(this.destination.ip, this.greetingText);
+      if (reply.code >= 400) this.env.router.failed(this.client.remote, this.destination);
       this.pass(slot, reply);
       this.unblock();
     }, this.env.settings.timeouts.greetingMs);

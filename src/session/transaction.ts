@@ -9,6 +9,7 @@ import type {
   Outcome,
   RecipientFacts,
   ReplyFacts,
+  RouteFacts,
   SessionFacts,
 } from "../events/events.ts";
 
@@ -30,6 +31,8 @@ export class Transaction {
   dataReply: ReplyFacts | undefined;
   finalReply: ReplyFacts | undefined;
   filters: readonly FilterOutcome[] = [];
+  /** The decision that it came to nothing with; undefined: it is that of the leg at hand. */
+  route: RouteFacts | undefined;
   messageOctets = 0;
   messageId: Buffer = Buffer.alloc(0);
   bdat = false;
@@ -85,7 +88,7 @@ export class Transaction {
     this.reported = true;
     return {
       transactionId: this.id,
-      session,
+      session: this.route === undefined ? session : { ...session, route: this.route },
       mailFrom: this.mailFrom,
       recipients: this.recipients.map((record) => this.settled(record)),
       recipientsOmitted: this.recipientsOmitted,

@@ -401,6 +401,8 @@ export class Simulation {
       legOpened() {},
       legClosed() {},
       used() {},
+      failed() {},
+      legRefused() {},
       provider: () => "example",
       outcomes: { wants: () => false, emit() {} },
     };

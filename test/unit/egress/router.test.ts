@@ -211,6 +211,15 @@ describe("at connect", () => {
     assert.equal(world.connect("198.51.100.1", "192.0.2.2").pool, "shared");
     assert.equal(world.connect("198.51.100.9").pool, "shared");
   });
+  it("does not predict what failed last", async () => {
+    const world = new World();
+    world.spam("bad@example.com");
+    const client = { ip: "198.51.100.1", port: 7 };
+    const destination = { ip: "192.0.2.1", port: 25 };
+    world.router.used(client, destination, await world.route("bad@example.com"));
+    world.router.failed(client, destination);
+    assert.equal(world.connect().pool, "shared");
+  });
   it("does not predict an IP that cools or is gone", async () => {
     const world = new World();
     world.spam("bad@example.com");
@@ -320,12 +329,28 @@ describe("caps", () => {
     const own = await world.route("a@example.com", { ownLegs: ["203.0.113.1"] });
     assert.equal(first(own), "203.0.113.1");
     assert.equal((await world.route("a@example.com")).kind, "none");
-    // The provider gets its name while the leg is open: the leg is closed under the one it was opened with.
+    // The provider gets its name while legs are open: they count under that one from there on.
     world.router.provider("192.0.2.1", Buffer.from("220 mx.google.com ESMTP"));
+    const legs = (provider: string) => world.router.ips.connections("203.0.113.1", provider);
+    assert.deepEqual([legs("192.0.2.0/24"), legs("google.com")], [0, 2]);
+    assert.equal(world.connect().kind, "none");
     world.router.legClosed("203.0.113.1", "192.0.2.1");
     world.router.legClosed("203.0.113.1", "192.0.2.1");
-    assert.equal(world.router.ips.connections("203.0.113.1", "192.0.2.0/24"), 0);
+    assert.deepEqual([legs("192.0.2.0/24"), legs("google.com")], [0, 0]);
     assert.equal(world.connect().kind, "ip");
+  });
+});
+
+describe("a leg that the client never saw", () => {
+  it("cools its IP down when the destination refuses it, and another IP of the pool is chosen", async () => {
+    const pools = { two: { ips: [{ ip: "203.0.113.1" }, { ip: "203.0.113.2" }] } };
+    const rules = [{ name: "r", match: {}, action: { kind: "pool", pool: "two" } as const }];
+    const world = new World({ pools, rules });
+    const chosen = first(await world.route("a@example.com")) as string;
+    const reply = { code: 554, text: Buffer.from("554 5.7.1 blocked using zen.spamhaus.org") };
+    for (let i = 0; i < 3; i++) world.router.legRefused(chosen, "192.0.2.1", reply);
+    assert.match(world.notices.at(-1)?.text ?? "", /normal → blocked/);
+    assert.notEqual(first(await world.route("a@example.com")), chosen);
   });
 });
 

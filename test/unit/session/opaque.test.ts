@@ -25,6 +25,7 @@ async function opaque(decision: Decision, missing: readonly string[] = []) {
     unusable: (ip) => calls.push(`unusable ${ip}`),
     legOpened: (ip) => calls.push(`opened ${ip}`),
     legClosed: (ip) => calls.push(`closed ${ip}`),
+    failed: (client) => calls.push(`failed ${client.ip}`),
     provider: () => "",
   };
   const env = {
@@ -65,7 +66,12 @@ test("the next candidate is tried where this host lacks the first", async () => 
     legs.map(({ local }) => local.ip),
     ["203.0.113.2"],
   );
-  assert.deepEqual(calls, ["unusable 203.0.113.1", "opened 203.0.113.2"]);
+  assert.deepEqual(calls, [
+    "opened 203.0.113.1",
+    "closed 203.0.113.1",
+    "unusable 203.0.113.1",
+    "opened 203.0.113.2",
+  ]);
   client.feed("secret");
   assert.equal(legs[0]?.take(), "secret");
 });
@@ -84,7 +90,12 @@ test("a connection counts for its IP until it is gone, once", async () => {
 
 test("no usable IP: the client is reset", async () => {
   const { client, calls, closed } = await opaque(ipDecision("203.0.113.1"), ["203.0.113.1"]);
-  assert.deepEqual(calls, ["unusable 203.0.113.1"]);
+  assert.deepEqual(calls, [
+    "opened 203.0.113.1",
+    "closed 203.0.113.1",
+    "unusable 203.0.113.1",
+    "failed 192.0.2.1",
+  ]);
   assert.equal(client.state, "reset");
   assert.equal(closed(), 1);
 });

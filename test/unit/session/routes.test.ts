@@ -171,13 +171,75 @@ test("a 4xx in the replay becomes the reply to MAIL, a 5xx greeting 451 4.4.0", 
   assert.match((await second.reply("554 5.7.1 blocked\r\n")).client, /^451 4\.4\.0 /);
 });
 
+test("the refusal of a leg that the client never saw counts for the IP that it left from", async () => {
+  const refusals: string[] = [];
+  const simulation = new Simulation({
+    router: {
+      needs: { sender: true, recipient: false },
+      atConnect: () => ipDecision("203.0.113.1/out1.example"),
+      forTransaction: (facts) => ({ ...bySender(facts), rule: "bulk", pool: "penalty", tier: "poor" }),
+      legRefused: (ip, destinationIp, { code, text }) =>
+        refusals.push(`${ip} ${destinationIp} ${code} ${text}`),
+    },
+  });
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  await simulation.reply("554 5.7.1 blocked\r\n");
+  assert.deepEqual(refusals, ["203.0.113.66 198.51.100.25 554 554 5.7.1 blocked"]);
+
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  assert.equal((await simulation.reply("450 4.7.1 slower\r\n")).client, "450 4.7.1 slower\r\n");
+  assert.equal(refusals.length, 1, "a 4xx is in the transaction's record");
+  const pinned = false;
+  const route = { sourceIp: "203.0.113.66", pool: "penalty", rule: "bulk", tier: "poor", pinned };
+  assert.deepEqual(
+    simulation.transactions.map(({ session, finalReply }) => [finalReply?.code, session.route]),
+    [
+      [451, route],
+      [450, route],
+    ],
+  );
+});
+
+test("a leg that the destination refuses to connect is dialled from the next IP of the pool", async () => {
+  const simulation = routed(() => ipDecision("203.0.113.66/a.example", "203.0.113.67/b.example"), undefined, {
+    dial: (count) => (count === 2 ? new DialError("refused", "connection refused") : undefined),
+  });
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  assert.deepEqual(simulation.dialled.slice(1), ["203.0.113.66", "203.0.113.67"]);
+  assert.equal(await replay(simulation, "b.example"), "MAIL FROM:<a@example.com>\r\n");
+});
+
+test("what is predicted is forgotten where no leg could be had, or its greeting refuses", async () => {
+  let failed = 0;
+  const router = {
+    needs: { sender: true, recipient: false },
+    atConnect: () => ipDecision("203.0.113.1/out1.example"),
+    failed: () => {
+      failed++;
+    },
+  };
+  const dead = new Simulation({ router, dial: () => new DialError("refused", "connection refused") });
+  await dead.start();
+  assert.equal(failed, 1);
+  const refused = new Simulation({ router });
+  await refused.start();
+  await refused.reply("554 5.7.1 blocked\r\n");
+  assert.equal(failed, 2);
+  const served = new Simulation({ router });
+  await served.start();
+  await served.reply("220 mx\r\n");
+  assert.equal(failed, 2);
+});
+
 for (const [verb, line, reply] of [
   ["AUTH", "AUTH PLAIN AGEAYg==", "235 in"],
   ["XCLIENT", "XCLIENT NAME=x", "220 again"],
   ["XFORWARD", "XFORWARD NAME=x", "250 ok"],
 ] as const) {
   test(`after a 2xx to ${verb} the leg is never replaced`, async () => {
-    const simulation = routed(bySender);
+    const simulation = routed((facts) => ({ ...bySender(facts), pool: "penalty" }));
     await greeted(simulation, "AUTH PLAIN");
     await simulation.say(`${line}\r\n`);
     await simulation.reply(`${reply}\r\n`);
@@ -186,6 +248,11 @@ for (const [verb, line, reply] of [
       "MAIL FROM:<bad@example.com>\r\n",
     );
     assert.equal(simulation.legs.length, 1);
+    await simulation.reply("250 ok\r\n");
+    await simulation.say("RSET\r\n");
+    await simulation.reply("250 ok\r\n");
+    const route = simulation.transactions[0]?.session.route;
+    assert.deepEqual([route?.sourceIp, route?.pool], ["203.0.113.1", ""], "the pool is the leg's own");
   });
 }
 
@@ -197,13 +264,15 @@ test("a rule's reject holds on a pinned leg too, and nothing is sent", async () 
     origin: "warp",
     hook: "",
   } as const;
-  const simulation = routed(() => ({ ...ipDecision("x"), kind: "reply", reply }) as never);
+  const simulation = routed(() => ({ ...ipDecision("x"), rule: "hopeless", kind: "reply", reply }) as never);
   await greeted(simulation, "AUTH PLAIN");
   await simulation.say("AUTH PLAIN AGEAYg==\r\n");
   await simulation.reply("235 in\r\n");
   const { client, leg } = await simulation.say("MAIL FROM:<bad@example.com>\r\n");
   assert.equal(client, "550 5.7.1 sender suspended\r\n");
   assert.equal(leg, "");
+  const route = simulation.transactions[0]?.session.route;
+  assert.deepEqual([route?.sourceIp, route?.rule], ["", "hopeless"]);
 });
 
 test("MAIL within a transaction is refused by warp where somebody has to be routed", async () => {
