@@ -8,14 +8,15 @@ import { versionText } from "./version.ts";
 
 /** Runs the command line (without node and script) and resolves to the exit status. */
 export async function dispatch(argv: readonly string[]): Promise<number> {
-  // `warp log | head` closes our stdout: that is the reader's right, not an error of ours.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(0);
-    throw error;
-  });
   const [word] = argv;
+  const isProxy = word === undefined || word.startsWith("-");
+  // `warp log | head` closes our stdout: that is the reader's right, not an error of ours. The proxy goes on without.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    if (!isProxy) process.exit(0);
+  });
   try {
-    if (word === undefined || word.startsWith("-")) return await proxyCommand(argv);
+    if (isProxy) return await proxyCommand(argv);
     const command = COMMANDS.find(({ name }) => name === word);
     if (command === undefined) return unknownCommand(word);
     return await (await command.load()).run(argv.slice(1), settingsOf);

@@ -160,10 +160,12 @@ export class NodeDialer implements Dialer {
     });
   }
 
-  private open(destination: Endpoint, sourceIp: string | undefined): Socket {
+  private open(destination: Endpoint, sourceIp: string | undefined): ReadSocket {
     const family = isIP(destination.ip) === 6 ? 6 : 4;
     const plain = native.unavailable !== undefined || (this.options.mark === 0 && sourceIp === undefined);
     const socket = new ReadSocket(plain ? {} : { fd: this.createSocket(family, sourceIp) });
+    // A destination that refuses within a message and closes resets the connection; its reply must not become a retry.
+    socket.hearsOut = true;
     socket.setNoDelay(true);
     return socket.connect({
       host: destination.ip,

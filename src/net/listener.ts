@@ -32,8 +32,11 @@ export function listen(
   options: ListenerOptions,
   accepted: (transport: Transport, original: () => Endpoint) => void,
 ): Promise<Listener> {
-  const connected = (socket: Socket): void =>
-    accepted(new NodeTransport(socket), () => originalDestination(socket));
+  const connected = (socket: Socket): void => {
+    // Reset while it waited to be accepted: there is nobody to talk to, and no address to judge.
+    if (socket.remoteAddress === undefined) socket.destroy();
+    else accepted(new NodeTransport(socket), () => originalDestination(socket));
+  };
   const server = createServer({ allowHalfOpen: true, noDelay: true }, connected);
   return new Promise((resolve, reject) => {
     server.once("error", reject);

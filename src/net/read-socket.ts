@@ -2,6 +2,7 @@
  * A TCP socket that reads into one buffer of the process, out of which each chunk is copied. node:net's own way gives each
  * read 64 KiB of memory and a pass through a stream, which together cost a tenth of a message.
  */
+import { readSync } from "node:fs";
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from "node:net";
 
 const READ_OCTETS = 65_536;
@@ -29,18 +30,44 @@ const onread: OnReadOpts = {
   buffer: shared,
   // node:net calls it as a method of the socket; false would pause.
   callback(this: unknown, octets: number): boolean {
-    const chunk = memory(octets);
-    shared.copy(chunk, 0, 0, octets);
-    (this as ReadSocket).received(chunk);
+    (this as ReadSocket).received(taken(octets));
     return true;
   },
 };
 
+/** The first octets of the shared buffer, copied. */
+function taken(octets: number): Buffer {
+  const chunk = memory(octets);
+  shared.copy(chunk, 0, 0, octets);
+  return chunk;
+}
+
 export class ReadSocket extends Socket {
   /** Takes what was read, instead of "data"; set in the turn in which the socket connects. */
   received: (chunk: Buffer) => void = () => {};
+  /** What the peer said before it reset the connection is read all the same. */
+  hearsOut = false;
 
   constructor(options: SocketConstructorOpts) {
     super({ ...options, allowHalfOpen: true, onread });
+  }
+
+  /** node:net destroys a socket when a write fails, whatever may still be read from it. */
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    if (this.hearsOut && (error as NodeJS.ErrnoException | null)?.syscall === "write") this.readRest();
+    super._destroy(error, done);
+  }
+
+  private readRest(): void {
+    const { _handle: handle } = this as unknown as { readonly _handle?: { readonly fd?: number } | null };
+    const fd = handle?.fd ?? -1;
+    if (fd < 0) return;
+    try {
+      for (let octets = readSync(fd, shared); octets > 0; octets = readSync(fd, shared)) {
+        this.received(taken(octets));
+      }
+    } catch {
+      // EAGAIN or ECONNRESET: that was all.
+    }
   }
 }

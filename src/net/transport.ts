@@ -39,6 +39,8 @@ export interface Transport {
   readonly local: Endpoint;
   readonly remote: Endpoint;
   readonly encrypted: boolean;
+  /** Octets that were written and that the kernel has not taken yet. */
+  readonly unsent: number;
   /** Who is told; set before the first octet is read. */
   handler: TransportHandler;
   /** Small writes leave at the end of the turn. False: more than the high-water mark waits; go on at `drained`. */
@@ -126,6 +128,10 @@ export class NodeTransport implements Transport, Holder {
     this.handler = NO_HANDLER;
     handler.closed(this.cause);
   };
+
+  get unsent(): number {
+    return this.heldOctets + this.socket.writableLength;
+  }
 
   write(chunk: Buffer): boolean {
     if (this.socket.writableNeedDrain || this.heldOctets + chunk.length > HELD_OCTETS) {
@@ -220,7 +226,8 @@ export class NodeTransport implements Transport, Holder {
     const raw = this.raw;
     this.flush();
     raw.removeListener("data", this.onData);
-    raw.removeListener("drain", this.onDrain);
+    if (raw instanceof ReadSocket) raw.hearsOut = false;
+    // "drain" stays: what was written before TLS may still be on its way out.
     raw.removeListener("end", this.onEnd);
     raw.removeListener("close", this.onClose);
     this.handshaking = true;

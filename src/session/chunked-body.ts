@@ -188,6 +188,7 @@ export class ChunkedBody implements MessageBody {
     );
     if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets])))
       this.core.legFull();
+    this.leg.writtenWhole();
   }
 
   /** `reply` undefined: the piece was not sent, since one before it was refused. */

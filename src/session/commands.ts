@@ -545,10 +545,11 @@ export class Commands {
     if (argument === undefined) return this.up.refuse(command, OWN.badBdat);
     const continues = this.chunked !== undefined;
     const begin = (): void => {
-      this.up.record(session.env.chain.required ? ">|" : "->", command.line, this.tx);
+      if (!this.chunkRefused) this.chunked ??= this.newChunked();
+      const passesOn = this.chunked !== undefined && !session.env.chain.required;
+      this.up.record(passesOn ? "->" : ">|", command.line, this.tx);
       session.reader.expectChunk(argument.octets);
       const slot = session.open();
-      if (!this.chunkRefused) this.chunked ??= this.newChunked();
       if (this.chunked === undefined) {
         this.chunkRefused = true;
         this.refusedChunk = slot;

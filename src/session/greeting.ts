@@ -87,6 +87,8 @@ export class Greeting {
     const verdict = this.judgeDestination(leg);
     if (!verdict.met) {
       this.noteShortfall(verdict);
+      if (introduction.direct)
+        session.recorder.line("|<", reply.wire, { leg: leg.number, tls: leg.encrypted });
       return session.answer(slot, verdict.shortfall === "not_verified" ? OWN.notVerified : OWN.notEncrypted);
     }
     if (!hello.esmtp) return this.answerHelo(slot, introduction.esmtp, introduction.direct, reply);

@@ -11,7 +11,7 @@ import type { Direction, Endpoint, TlsFacts } from "../events/events.ts";
 import type { LegReason } from "../events/telemetry.ts";
 import type { GivingUp } from "../net/dial.ts";
 import type { PeerFacts } from "../net/transport.ts";
-import { parseCapabilities } from "../smtp/capabilities.ts";
+import { NO_CAPABILITIES, parseCapabilities } from "../smtp/capabilities.ts";
 import type { Reply } from "../smtp/reply.ts";
 import { type ExpectationKind, Leg, LegLost, type LegOwner, PLAINTEXT } from "./leg.ts";
 import { type Dialled, LegDialer } from "./leg-dialer.ts";
@@ -136,35 +136,32 @@ export class LegMaker {
     const own = { line: "|>", reply: "|<" } as const;
     const started = env.clock.now();
     this.noteTls(leg, requirement, leg.encrypted ? undefined : "not offered");
-    if (!hello.esmtp && (requirement.policy === "none" || leg.encrypted || leg.plaintextOnly)) {
-      const line = leg.ehloName === undefined ? hello.line : withVerb("HELO", name);
-      const reply = await this.say(leg, line, commandMs, {
-        line: direct ? "->" : "|>",
-        reply: direct ? undefined : "|<",
-      });
-      return { reply, esmtp: false, direct };
-    }
-    const passedOn = direct && hello.esmtp && leg.ehloName === undefined;
-    const ehlo = passedOn ? hello.line : withVerb("EHLO", name);
-    const first = await this.say(leg, ehlo, commandMs, {
+    const helo = !hello.esmtp && (requirement.policy === "none" || leg.encrypted || leg.plaintextOnly);
+    const passedOn = direct && (hello.esmtp || helo) && leg.ehloName === undefined;
+    if (direct && !passedOn) this.context.recorder.line(">|", hello.line, { leg: leg.number });
+    const line = passedOn ? hello.line : withVerb(helo ? "HELO" : "EHLO", name);
+    const first = await this.say(leg, line, commandMs, {
       line: passedOn ? "->" : "|>",
       reply: passedOn ? undefined : "|<",
     });
+    if (helo) return { reply: first, esmtp: false, direct: passedOn };
     stages.ehloMs ??= env.clock.now() - started;
+    const fallBack = async (refusal: Reply): Promise<Introduction> => ({
+      reply: refusal.code === 421 ? refusal : await this.say(leg, withVerb("HELO", name), commandMs, own),
+      esmtp: false,
+      direct: false,
+    });
     if (first.code >= 300) {
-      if (hello.esmtp || first.code === 421) return { reply: first, esmtp: hello.esmtp, direct: passedOn };
-      return {
-        reply: await this.say(leg, withVerb("HELO", name), commandMs, own),
-        esmtp: false,
-        direct: false,
-      };
+      return hello.esmtp ? { reply: first, esmtp: true, direct: passedOn } : fallBack(first);
     }
     leg.capabilities = parseCapabilities(first.wire);
     if (!this.wantsTls(leg, requirement)) return { reply: first, esmtp: true, direct: passedOn };
     if (passedOn) this.context.recorder.line("|<", first.wire, { leg: leg.number });
     if (!(await this.upgrade(leg, requirement))) return { reply: first, esmtp: true, direct: false };
-    const second = await this.say(leg, ehlo, commandMs, own);
     // RFC 3207 §4.2: what was said before TLS counts no more.
+    leg.capabilities = NO_CAPABILITIES;
+    const second = await this.say(leg, line, commandMs, own);
+    if (second.code >= 300 && !hello.esmtp) return fallBack(second);
     if (second.code < 300) leg.capabilities = parseCapabilities(second.wire);
     return { reply: second, esmtp: true, direct: false };
   }

@@ -51,6 +51,8 @@ interface Expectation {
   /** Runs from when it is the oldest: the destination works on one command after the other. */
   deadlineAt: number;
   readonly kind: ExpectationKind;
+  /** Where in the octets written its command or message ends; 0: not known. */
+  endsAt: number;
 }
 
 /** A leg that warp itself has finished with; one for all, since making an error costs a stack trace. */
@@ -185,7 +187,7 @@ export class Leg {
     kind: ExpectationKind = "plain",
   ): void {
     const now = this.options.clock.now();
-    this.waiting.push({ handler, sentAt: now, timeoutMs, deadlineAt: now + timeoutMs, kind });
+    this.waiting.push({ handler, sentAt: now, timeoutMs, deadlineAt: now + timeoutMs, kind, endsAt: 0 });
     this.updateDeadline();
   }
 
@@ -198,10 +200,17 @@ export class Leg {
     });
   }
 
-  /** What the newest expectation is about has only now gone out whole: its clock starts anew. */
+  /** What the newest expectation is about has been written to its end. */
+  writtenWhole(): void {
+    const newest = this.waiting[this.waiting.length - 1];
+    if (newest !== undefined) newest.endsAt = this.octetsOut;
+  }
+
+  /** The same, and it took its time: the clock starts anew. */
   restartClock(timeoutMs: number): void {
     const newest = this.waiting[this.waiting.length - 1];
     if (newest === undefined) return;
+    newest.endsAt = this.octetsOut;
     newest.sentAt = this.options.clock.now();
     newest.timeoutMs = timeoutMs;
     newest.deadlineAt = newest.sentAt + timeoutMs;
@@ -233,6 +242,7 @@ export class Leg {
         kind,
       );
       if (line.length > 0) this.write(line);
+      this.writtenWhole();
     });
   }
 
@@ -310,6 +320,11 @@ export class Leg {
     }
     if (!mayAnswer(reply.code, expected.kind)) {
       this.lose("unexpected_reply", `${reply.code} to a command that cannot have it`);
+      return;
+    }
+    if (reply.code < 400 && this.octetsOut - this.transport.unsent < expected.endsAt) {
+      // No 2xx for octets that still are in this process: it answers something else.
+      this.lose("early_reply", `${reply.code} before the end was sent`);
       return;
     }
     if (expected.kind === "starttls" && this.reader.buffered > 0) {

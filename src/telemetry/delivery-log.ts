@@ -7,6 +7,7 @@ import type {
   AfterTransaction,
   EventKind,
   EventSink,
+  Outcome,
   ReplyFacts,
   TlsFacts,
   WarpEvent,
@@ -33,21 +34,27 @@ export class DeliveryLog implements EventSink {
     if (event.kind !== "after_transaction") return;
     const common = fieldsText(commonFields(event));
     for (const { address, finalReply } of event.recipients)
-      this.#line(event, common + fieldsText(replyFields(finalReply, address.address)));
+      this.#line(outcomeOf(event, finalReply), common + fieldsText(replyFields(finalReply, address.address)));
     if (event.recipients.length === 0) {
       const reply = event.finalReply ?? event.mailReply;
       if (reply !== undefined && reply.code >= 400)
-        this.#line(event, common + fieldsText(replyFields(reply)));
+        this.#line(event.outcome, common + fieldsText(replyFields(reply)));
     }
     if (event.recipientsOmitted > 0) {
-      const omitted = { recipients_omitted: event.recipientsOmitted };
-      this.#line(event, common + fieldsText(replyFields(event.finalReply)) + fieldsText(omitted));
+      // Their answers to RCPT are not on record: what was said to the message was said to those of them that were accepted.
+      this.#line(event.outcome, common + fieldsText({ recipients_omitted: event.recipientsOmitted }));
     }
   }
 
-  #line(event: AfterTransaction, fields: string): void {
-    this.#log.writeText("info", "delivery", event.outcome, fields);
+  #line(outcome: Outcome, fields: string): void {
+    this.#log.writeText("info", "delivery", outcome, fields);
   }
+}
+
+/** What became of the message for one recipient: RCPT may have refused him while others got it. */
+function outcomeOf({ outcome }: AfterTransaction, reply: ReplyFacts | undefined): Outcome {
+  if (reply === undefined || reply.origin !== "upstream" || reply.code < 400) return outcome;
+  return reply.code < 500 ? "deferred" : "refused";
 }
 
 function commonFields(event: AfterTransaction): LogFields {

@@ -81,6 +81,8 @@ export class SimulatedTransport implements Transport {
   total = 0;
   state: "open" | "ended" | "closed" | "reset" = "open";
   paused = false;
+  /** Of what was written, what has not left yet. */
+  unsent = 0;
   /** False: `write` says that it is full. */
   room = true;
   /** What the peer makes of TLS: facts, an error, or never an answer. */

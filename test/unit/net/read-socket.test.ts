@@ -1,5 +1,6 @@
 /** Sockets that share the buffer they read into: what one connection brought stays as it came while others read. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { after, before, test } from "node:test";
@@ -120,4 +121,30 @@ test("nothing is read while paused; the end is told once, behind what was sent b
     assert.equal(heard.ends(), 1);
     transport.destroy();
   }
+});
+
+test("what a destination said before it reset the connection is heard, though a write failed first", async () => {
+  const { transport, peer } = await dialledPair();
+  const heard = hear(transport);
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  transport.handler.closed = () => resolve();
+  transport.write(Buffer.alloc(20_000));
+  // All in one turn: the write below meets the reset before anything was read.
+  peer.pause();
+  peer.write("552 5.3.4 too large\r\n");
+  peer.resetAndDestroy();
+  transport.write(Buffer.alloc(20_000));
+  await closed;
+  assert.equal(Buffer.concat(heard.chunks).toString(), "552 5.3.4 too large\r\n");
+});
+
+test("a client that reset the connection while it waited to be accepted is nobody's", async () => {
+  const { port } = listener.address;
+  const script = `require("node:net").connect(${port}, "127.0.0.1", function () { this.resetAndDestroy(); });`;
+  assert.equal(spawnSync(process.execPath, ["-e", script]).status, 0);
+  const { transport, peer } = await acceptedPair();
+  assert.equal(transport.remote.ip, "127.0.0.1");
+  assert.equal(accepted.length, 0);
+  peer.destroy();
+  transport.destroy();
 });

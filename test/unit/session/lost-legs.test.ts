@@ -319,3 +319,23 @@ test("the proxy ends within a message, or while filters look at it: nothing was 
       ["abandoned"],
     );
 });
+
+test("a 2xx while the end of the message has not left this process is none to it", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  simulation.leg.unsent = 1;
+  await simulation.say("Subject: s\r\n\r\nhi\r\n.\r\n");
+  const { client } = await simulation.reply("250 taken\r\n");
+  assert.match(client, /^421 4\.4\.2 /);
+  assert.equal(simulation.transactions[0]?.outcome, "unknown");
+});
+
+test("a refusal is the message's answer also while its end has not left", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  simulation.leg.unsent = 1;
+  await simulation.say("Subject: s\r\n\r\nhi\r\n.\r\n");
+  assert.equal((await simulation.reply("552 too large\r\n")).client, "552 too large\r\n");
+});

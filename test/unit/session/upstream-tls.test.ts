@@ -4,11 +4,11 @@ import { test } from "node:test";
 import { ehloReply, Simulation, settle, tlsRule } from "../../support/simulation.ts";
 
 /** Greeting and EHLO; the destination offers STARTTLS, and warp has just said it. */
-async function offered(simulation: Simulation): Promise<void> {
+async function offered(simulation: Simulation, ...keywords: string[]): Promise<void> {
   await simulation.start();
   await simulation.reply("220 mx\r\n");
   await simulation.say("EHLO client.example\r\n");
-  const { client, leg } = await simulation.reply(ehloReply(["STARTTLS", "PIPELINING"]));
+  const { client, leg } = await simulation.reply(ehloReply(["STARTTLS", "PIPELINING", ...keywords]));
   assert.equal(client, "");
   assert.equal(leg, "STARTTLS\r\n");
 }
@@ -150,4 +150,42 @@ test("the client's own STARTTLS: what it said in plaintext counts no more", asyn
     (await simulation.reply(ehloReply(["DSN"]))).client,
     "250-mx.example at your service\r\n250 DSN\r\n",
   );
+});
+
+test("what EHLO offered before TLS counts no more where the one behind it is refused", async () => {
+  const simulation = new Simulation();
+  await offered(simulation, "CHUNKING");
+  await simulation.reply("220 go\r\n");
+  assert.equal((await simulation.reply("502 5.5.1 no EHLO here\r\n")).client, "502 5.5.1 no EHLO here\r\n");
+  await simulation.say("HELO client.example\r\n");
+  await simulation.reply("250 hello\r\n");
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RCPT TO:<b@example.net>\r\n");
+  await simulation.reply("250 ok\r\n");
+  const { client, leg } = await simulation.say("BDAT 3 LAST\r\nabc");
+  assert.match(client, /^503 5\.5\.1 /);
+  assert.equal(leg, "");
+  assert.ok(simulation.lines.includes(">| BDAT 3 LAST"), "and it is not told as passed on");
+});
+
+test("a HELO client is introduced by HELO where EHLO behind TLS is refused", async () => {
+  const simulation = new Simulation();
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  await simulation.say("HELO old.example\r\n");
+  await simulation.reply(ehloReply(["STARTTLS"]));
+  await simulation.reply("220 go\r\n");
+  assert.equal((await simulation.reply("502 5.5.1 no EHLO here\r\n")).leg, "HELO old.example\r\n");
+  assert.equal((await simulation.reply("250 hello\r\n")).client, "250 hello\r\n");
+  assert.ok(simulation.lines.includes(">| HELO old.example"), "the client's own line is told");
+});
+
+test("an EHLO reply that does not meet the policy is told to the operator", async () => {
+  const simulation = new Simulation({ tls: [tlsRule("encrypt")] });
+  await simulation.start();
+  await simulation.reply("220 mx\r\n");
+  await simulation.say("EHLO client.example\r\n");
+  await simulation.reply(ehloReply(["SIZE 5"]));
+  assert.ok(simulation.lines.some((line) => line.startsWith("|< 250-") && line.includes("SIZE 5")));
 });

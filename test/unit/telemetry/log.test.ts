@@ -188,10 +188,25 @@ describe("the delivery line", () => {
     assert.ok(String(line!.reply).length <= 1001);
   });
 
+  it("says of each recipient what became of the message for him", () => {
+    const parts = [
+      recipient("a@example.org", reply("250 2.0.0 queued")),
+      recipient("b@example.org", reply("550 5.1.1 who")),
+      recipient("c@example.org", reply("450 4.2.2 full")),
+    ];
+    assert.deepEqual(
+      deliveries({ outcome: "accepted", recipients: parts }).map(({ msg }) => msg),
+      ["accepted", "refused", "deferred"],
+    );
+    const discarded = deliveries({ outcome: "discarded", recipients: parts.slice(0, 1) });
+    assert.equal(discarded[0]?.msg, "discarded");
+  });
+
   it("counts recipients that the event doesn't hold", () => {
     const lines = deliveries({ recipientsOmitted: 7 });
     assert.equal(lines.length, 2);
     assert.equal(lines[1]!.recipients_omitted, 7);
+    assert.equal(lines[1]!.reply, undefined, "what was said of them is not on record");
   });
 
   it("isn't even made where info isn't logged", () => {
