@@ -499,6 +499,8 @@ export class Commands {
   private data(command: Command): void {
     const { session } = this;
     if (this.chunked !== undefined) return this.up.refuse(command, OWN.bdatOutOfOrder);
+    // No leg has its MAIL: upstream, DATA would belong to nothing, or to something else.
+    if (this.heldMail !== undefined) return this.up.refuse(command, OWN.noRecipient, this.tx);
     if (!session.env.chain.required) return this.forwardData(command);
     session.block();
     session.whenSettled(() => {

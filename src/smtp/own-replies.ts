@@ -45,6 +45,7 @@ export const OWN = {
   ),
   mailHeld: own(250, "2.1.0", "mail_held", "Sender noted"),
   nestedMail: own(503, "5.5.1", "nested_mail", "A transaction is open already"),
+  noRecipient: own(503, "5.5.1", "no_recipient", "No recipient was taken"),
   ehloFirst: own(503, "5.5.1", "ehlo_first", "Send EHLO first"),
   noUsableLeg: own(451, "4.4.4", "no_route", "No usable route to the destination"),
   greetingRefused: own(451, "4.4.0", "greeting_refused", "The destination refused the connection"),

@@ -101,6 +101,9 @@ test("a recipient for whom no leg could be had is on record with its reply", asy
   await greeted(simulation);
   await simulation.say("MAIL FROM:<a@example.com>\r\n");
   assert.match((await simulation.say("RCPT TO:<x@y>\r\n")).client, /^451 4\.4\.4 /);
+  const data = await simulation.say("DATA\r\n");
+  assert.match(data.client, /^503 5\.5\.1 /, "no leg knows of its MAIL");
+  assert.equal(data.leg, "");
   await simulation.say("RSET\r\n");
   await simulation.reply("250 ok\r\n");
   const [tx] = simulation.transactions;
