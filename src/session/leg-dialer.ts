@@ -32,6 +32,9 @@ export interface Dialled {
   readonly released: () => void;
 }
 
+/** A destination that refuses so many source IPs is dead, or refuses them all. */
+const MAX_REFUSALS = 3;
+
 export class LegDialer {
   private readonly env: SessionEnvironment;
   private readonly destination: Endpoint;
@@ -49,6 +52,7 @@ export class LegDialer {
     const { env } = this;
     const deadline = env.clock.now() + env.settings.timeouts.dialMs;
     let last: DialFailed | undefined;
+    let refusals = 0;
     for (const candidate of this.candidates(decision)) {
       const left = deadline - env.clock.now();
       if (left <= 0) break;
@@ -57,9 +61,10 @@ export class LegDialer {
       } catch (error) {
         if (!(error instanceof DialError)) throw error;
         last = this.failed(error, candidate, reason);
-        // A destination to which there was a leg already is not dead: it may be this IP that it refuses.
-        const isAlive = reason !== "connect" && last.kind !== "aborted";
-        if (last.kind !== "no_source_ip" && !isAlive) break;
+        if (last.kind === "no_source_ip") continue;
+        // The destination answered others a moment ago: it may be this IP alone that it refuses.
+        const isAlive = reason !== "connect" || decision.predicted;
+        if (!isAlive || last.kind === "aborted" || ++refusals === MAX_REFUSALS) break;
       }
     }
     throw last ?? new DialFailed("no_source_ip", "no usable source IP");

@@ -214,6 +214,17 @@ test("a leg that the destination refuses to connect is dialled from the next IP 
   assert.equal(await replay(simulation, "b.example"), "MAIL FROM:<a@example.com>\r\n");
 });
 
+test("a predicted leg is dialled from up to three IPs, one that is final from one", async () => {
+  const refused = () => new DialError("refused", "connection refused");
+  const ips = ["1", "2", "3", "4"].map((n) => `203.0.113.${n}`);
+  for (const predicted of [true, false]) {
+    const router = { atConnect: () => ({ ...ipDecision(...ips), predicted }) };
+    const simulation = new Simulation({ router, dial: refused });
+    await simulation.start();
+    assert.deepEqual(simulation.dialled, ips.slice(0, predicted ? 3 : 1));
+  }
+});
+
 test("what is predicted is forgotten where no leg could be had, or its greeting refuses", async () => {
   let failed = 0;
   const router = {
