@@ -113,6 +113,8 @@ class ChainRun {
   private readonly breakers: ReadonlyMap<FilterHook, Breaker>;
   private readonly envelope: FilterEnvelope;
   private readonly signal: AbortSignal;
+  /** For what is made of this message. */
+  private readonly store: HoldStore;
   private message: HeldMessage;
 
   constructor(
@@ -127,6 +129,7 @@ class ChainRun {
     this.message = message;
     this.envelope = envelope;
     this.signal = signal;
+    this.store = { open: () => options.store.open(message) };
   }
 
   async result(budgetMs: number): Promise<ChainResult> {
@@ -225,12 +228,12 @@ class ChainRun {
         return "replacement with a line over 998 octets that the message did not have";
       }
       if (!enforce) return this.message;
-      const replacement = await hold(this.options.store, verdict.message);
+      const replacement = await hold(this.store, verdict.message);
       this.message.release();
       return replacement;
     }
     if (verdict.kind !== "add_header" || !enforce) return this.message;
-    return withEdits(this.options.store, this.message, verdict.edits, this.envelope.maxOctets);
+    return withEdits(this.store, this.message, verdict.edits, this.envelope.maxOctets);
   }
 
   private async failed(
@@ -272,14 +275,14 @@ class ChainRun {
   private async markSkipped(hook: FilterHook): Promise<void> {
     const field = { kind: "insert", name: SKIPPED_FIELD, value: hook.name } as const;
     const { maxOctets } = this.envelope;
-    const edited = await withEdits(this.options.store, this.message, [field], maxOctets);
+    const edited = await withEdits(this.store, this.message, [field], maxOctets);
     if (typeof edited !== "string") {
       this.message = edited;
       return;
     }
     const octets = foldField(field.name, field.value) as Buffer;
     if (maxOctets !== undefined && this.message.octets + octets.length > maxOctets) return;
-    this.message = await withPrefix(this.options.store, this.message, octets);
+    this.message = await withPrefix(this.store, this.message, octets);
   }
 
   private record(hook: FilterHook, verdict: Verdict, remarks: Remarks, durationMs: number): void {

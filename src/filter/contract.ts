@@ -26,7 +26,11 @@ export interface HoldWriter {
   abort(): void;
 }
 export interface HoldStore {
-  open(): HoldWriter;
+  /**
+   * `of`: the complete message that something is made of. That goes ahead of messages that are still being collected, since
+   * they wait for the octets that this one gives back when it has left.
+   */
+  open(of?: HeldMessage): HoldWriter;
 }
 /** Memory and spool are full: 451 4.3.1. */
 export class HoldFull extends Error {

@@ -1,8 +1,9 @@
 /**
  * A number of octets that many messages share. Who finds it used up waits, for a bounded time; room goes to the oldest message
  * first, and as long as anybody waits the others leave it a reserve, so that those that began are finished and give back what
- * they hold. Where all that hold octets wait, none can finish: the youngest of them is given up at once, rather than all of
- * them after the wait.
+ * they hold. What is made of a complete message goes ahead of all that are still being collected: with it, that message leaves.
+ * Where all that hold octets wait, none can finish: the youngest of them is given up at once, rather than all of them after the
+ * wait.
  */
 export class Budget {
   private readonly total: number;
@@ -11,8 +12,10 @@ export class Budget {
   private readonly waitMs: number;
   private readonly waited: (durationMs: number) => void;
   private readonly pool: OctetPool;
-  /** By age. */
+  /** Of messages that are collected, or complete; by age. */
   private readonly shares = new Set<Share>();
+  /** Of what is made of complete messages; by age. */
+  private readonly derived = new Set<Share>();
   private waiting = 0;
   private looking: NodeJS.Timeout | undefined;
   /** How often in a row nobody could finish. */
@@ -32,9 +35,10 @@ export class Budget {
     this.pool = pool;
   }
 
-  /** The share of one message, empty. */
-  open(): Share {
+  /** The share of one message, empty. `of`: what is made of this complete message, which can't leave without it. */
+  open(of?: Share): Share {
     const share: Share = {
+      message: of?.message,
       octets: 0,
       waiter: undefined,
       isComplete: false,
@@ -45,8 +49,13 @@ export class Budget {
       },
       close: () => this.close(share),
     };
-    this.shares.add(share);
+    share.message ??= share;
+    this.queueOf(share).add(share);
     return share;
+  }
+
+  private queueOf(share: Share): Set<Share> {
+    return share.message === share ? this.shares : this.derived;
   }
 
   private take(share: Share, octets: number): true | Promise<void> {
@@ -91,7 +100,7 @@ export class Budget {
   }
 
   private grant(share: Share, octets: number): boolean {
-    if (this.waiting === 0 || this.isFront(share)) return this.pool.take(octets);
+    if (this.waiting === 0 || this.derived.has(share) || this.isFront(share)) return this.pool.take(octets);
     if (!this.pool.take(octets + this.reserve)) return false;
     this.pool.give(this.reserve);
     return true;
@@ -107,35 +116,50 @@ export class Budget {
   }
 
   private close(share: Share): void {
-    if (!this.shares.delete(share)) return;
+    if (!this.queueOf(share).delete(share)) return;
     share.waiter?.fail("the message was given up");
     this.pool.give(share.octets);
     share.octets = 0;
     this.serve();
   }
 
+  /** Whose turn is before this one's. Derived shares have it together: a small one need not wait for the room of a large one. */
   private isOlderWaiting(share: Share): boolean {
-    for (const other of this.shares) {
+    if (this.derived.has(share)) return false;
+    for (const other of this.inTurn()) {
       if (other === share) return false;
       if (other.waiter !== undefined) return true;
     }
     return false;
   }
 
+  private *inTurn(): Generator<Share> {
+    yield* this.derived;
+    yield* this.shares;
+  }
+
   private serve(): void {
-    for (const share of this.shares) {
-      if (this.waiting === 0) break;
-      if (share.waiter === undefined) continue;
-      if (!this.grant(share, share.waiter.octets)) {
-        if (!this.pool.isShared) this.resolveStuck();
-        return;
-      }
-      share.waiter.served();
+    if (!this.serveAll()) {
+      if (!this.pool.isShared) this.resolveStuck();
+      return;
     }
     this.stuckLooks = 0;
     if (this.waiting > 0) return;
     clearInterval(this.looking);
     this.looking = undefined;
+  }
+
+  /** False: somebody still waits for room. */
+  private serveAll(): boolean {
+    let isServed = true;
+    for (const share of this.inTurn()) {
+      if (this.waiting === 0) break;
+      if (share.waiter === undefined) continue;
+      if (!isServed && !this.derived.has(share)) break;
+      if (this.grant(share, share.waiter.octets)) share.waiter.served();
+      else isServed = false;
+    }
+    return isServed;
   }
 
   private look(): void {
@@ -147,13 +171,18 @@ export class Budget {
 
   private isStuck(): boolean {
     if (this.waiting === 0) return false;
-    for (const share of this.shares) if (share.octets > 0 && share.waiter === undefined) return false;
+    const waiting = new Set<Share | undefined>();
+    for (const { waiter, message } of this.inTurn()) if (waiter !== undefined) waiting.add(message);
+    for (const { octets, message } of this.inTurn()) if (octets > 0 && !waiting.has(message)) return false;
     return true;
   }
 
   private resolveStuck(): void {
     if (!this.isStuck()) return;
-    const youngest = [...this.shares].findLast(({ octets, waiter }) => octets > 0 && waiter !== undefined);
+    // What is still being collected comes last in turn, so it is given up before a message that only has to leave.
+    const youngest = [...this.inTurn()].findLast(
+      (share) => share.waiter !== undefined && (share.octets > 0 || this.derived.has(share)),
+    );
     youngest?.waiter?.fail(
       "no room: the messages that hold octets wait for each other, and this is the youngest",
     );
@@ -162,6 +191,8 @@ export class Budget {
 
 /** What one message holds. */
 export interface Share {
+  /** The share of the message that this belongs to: itself, unless it was made of another. */
+  message: Share | undefined;
   /** Octets that it has. */
   octets: number;
   waiter: Waiter | undefined;

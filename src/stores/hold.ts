@@ -57,8 +57,8 @@ class Store implements HoldStore {
     );
   }
 
-  open(): HoldWriter {
-    return new Writer(this);
+  open(of?: HeldMessage): HoldWriter {
+    return new Writer(this, of instanceof Held ? of.share : undefined);
   }
 
   problem(): string | undefined {
@@ -103,9 +103,9 @@ class Writer implements HoldWriter {
   private file: SpoolFile | undefined;
   private state: "open" | "finished" | "gone" = "open";
 
-  constructor(store: Store) {
+  constructor(store: Store, of: Share | undefined) {
     this.store = store;
-    this.share = store.budget.open();
+    this.share = store.budget.open(of);
   }
 
   write(chunk: Buffer): true | Promise<void> {
@@ -145,7 +145,7 @@ class Writer implements HoldWriter {
     this.state = "finished";
     this.share.complete();
     this.closePiece();
-    return new Held(this.octets, this.pieces, this.file, () => this.free());
+    return new Held(this.octets, this.share, this.pieces, this.file, () => this.free());
   }
 
   abort(): void {
@@ -243,13 +243,21 @@ class Writer implements HoldWriter {
 
 class Held implements HeldMessage {
   readonly octets: number;
+  readonly share: Share;
   private pieces: readonly Buffer[];
   private readonly file: SpoolFile | undefined;
   private readonly free: () => void;
   private released = false;
 
-  constructor(octets: number, pieces: readonly Buffer[], file: SpoolFile | undefined, free: () => void) {
+  constructor(
+    octets: number,
+    share: Share,
+    pieces: readonly Buffer[],
+    file: SpoolFile | undefined,
+    free: () => void,
+  ) {
     this.octets = octets;
+    this.share = share;
     this.pieces = pieces;
     this.file = file;
     this.free = free;
