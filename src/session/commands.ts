@@ -410,6 +410,8 @@ export class Commands {
   }
 
   private rcpt(command: Command): void {
+    // The destination, which has not seen a chunk yet, would take a recipient that no filter sees.
+    if (this.chunked instanceof HeldBody) return this.up.refuse(command, OWN.bdatOutOfOrder, this.tx);
     const path = this.readPath(command, "TO");
     const address: AddressFacts = path ?? { address: "", raw: command.argument };
     if (this.heldMail !== undefined)
@@ -478,9 +480,14 @@ export class Commands {
       return this.up.refuse(command, own, tx);
     }
     if (tx === undefined || record === undefined) return this.forward(command);
+    const reserved = tx.reserve(address);
+    if (!reserved && session.env.chain.required) {
+      record.reply = session.ownFacts(OWN.tooManyRecipients);
+      return this.up.refuse(command, OWN.tooManyRecipients, tx);
+    }
     this.forward(command, (reply, latencyMs) => {
       record.reply = session.upstreamFacts(reply, latencyMs);
-      if (reply.code < 300) tx.accepted++;
+      tx.answered(address, reply.code < 300, reserved);
       tx.rcptMs = Math.max(tx.rcptMs ?? 0, latencyMs);
       this.lastRcptAt = session.env.clock.now();
     });

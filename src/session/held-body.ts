@@ -2,6 +2,7 @@
  * A message that filters look at before a single octet of it leaves: collected under the budget, shown to the chain, and
  * then sent, refused or dropped. While it is held nothing goes upstream, and the client's next commands wait.
  */
+import type { AddressFacts } from "../events/events.ts";
 import type { ChainResult, HeldMessage, HoldWriter } from "../filter/contract.ts";
 import { HoldFull } from "../filter/contract.ts";
 import { offeredSize } from "../smtp/capabilities.ts";
@@ -180,11 +181,18 @@ export class HeldBody implements MessageBody {
     await this.storing;
     if (this.phase !== "filtering") return;
     if (this.refusal !== undefined) return this.refusedLate(this.refusal);
+    const recipients = this.tx.acceptedRecipients();
+    // The filter came up behind them: until then nobody counted.
+    if (recipients === undefined) return this.refusedLate(OWN.filterTempfail);
     const message = await this.writer.finish();
     let outgoing: HeldMessage = message;
     try {
       if (this.phase !== "filtering") return;
-      const result = await this.filter(message, Math.min(settings.chainBudgetMs, endsAt - clock.now()));
+      const result = await this.filter(
+        message,
+        recipients,
+        Math.min(settings.chainBudgetMs, endsAt - clock.now()),
+      );
       if (result.kind === "relay") outgoing = result.message;
       if (this.phase !== "filtering") return;
       if (result.kind === "reject") return this.rejected(result);
@@ -209,7 +217,11 @@ export class HeldBody implements MessageBody {
     this.settle(refusal);
   }
 
-  private async filter(message: HeldMessage, timeLeftMs: number): Promise<ChainResult> {
+  private async filter(
+    message: HeldMessage,
+    recipients: readonly AddressFacts[],
+    timeLeftMs: number,
+  ): Promise<ChainResult> {
     const { env, leg } = this.core;
     const startedAt = env.clock.now();
     const offered = leg === undefined ? undefined : offeredSize(leg.capabilities);
@@ -219,7 +231,7 @@ export class HeldBody implements MessageBody {
         transactionId: this.tx.id,
         session: this.core.facts(),
         mailFrom: this.tx.mailFrom,
-        recipients: this.tx.acceptedRecipients(),
+        recipients,
         smtputf8: this.tx.smtputf8,
         eightBit: this.tx.eightBit,
         maxOctets: Math.min(env.settings.limits.messageOctets, offered || Number.POSITIVE_INFINITY),

@@ -13,6 +13,14 @@ import type {
   SessionFacts,
 } from "../events/events.ts";
 
+/**
+ * What the accepted recipients of one transaction take at most in the envelope of a filter: with all else that is in it, it
+ * stays below the 4 MiB that a gRPC server takes by default.
+ */
+export const MAX_ENVELOPE_RECIPIENT_OCTETS = 3 * 1024 * 1024;
+/** Of protobuf, around an address. */
+const ADDRESS_OVERHEAD = 16;
+
 export interface RecipientRecord {
   readonly address: AddressFacts;
   reply: ReplyFacts | undefined;
@@ -48,6 +56,10 @@ export class Transaction {
   /** Said where the replies alone don't tell. */
   outcome: Outcome | undefined;
   private reported = false;
+  /** The accepted ones that an envelope has room for. */
+  private readonly envelopeRecipients: AddressFacts[] = [];
+  /** What those and the ones without an answer yet take in it. */
+  private envelopeOctets = 0;
 
   constructor(
     id: string,
@@ -69,8 +81,25 @@ export class Transaction {
     return record;
   }
 
-  acceptedRecipients(): AddressFacts[] {
-    return this.recipients.filter((r) => r.reply !== undefined && r.reply.code < 300).map((r) => r.address);
+  /** Takes room in a filter's envelope for a recipient; false: there is not so much left. */
+  reserve(address: AddressFacts): boolean {
+    const octets = envelopeOctets(address);
+    if (this.envelopeOctets + octets > MAX_ENVELOPE_RECIPIENT_OCTETS) return false;
+    this.envelopeOctets += octets;
+    return true;
+  }
+
+  /** The destination's answer to a recipient; `reserved`: that has room in the envelope. */
+  answered(address: AddressFacts, isAccepted: boolean, reserved: boolean): void {
+    if (isAccepted) this.accepted++;
+    if (!reserved) return;
+    if (isAccepted) this.envelopeRecipients.push(address);
+    else this.envelopeOctets -= envelopeOctets(address);
+  }
+
+  /** All recipients that the destination accepted; undefined: more than an envelope has room for. */
+  acceptedRecipients(): readonly AddressFacts[] | undefined {
+    return this.envelopeRecipients.length === this.accepted ? this.envelopeRecipients : undefined;
   }
 
   /** The record, once; undefined the second time. `connectedAt`: monotonic, where this is the session's first. */
@@ -138,6 +167,10 @@ export class Transaction {
     }
     return "abandoned";
   }
+}
+
+function envelopeOctets({ address, raw }: AddressFacts): number {
+  return Buffer.byteLength(address, "utf8") + raw.length + ADDRESS_OVERHEAD;
 }
 
 function outcomeOf(code: number): Outcome {

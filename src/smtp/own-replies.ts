@@ -47,6 +47,7 @@ export const OWN = {
   nestedMail: own(503, "5.5.1", "nested_mail", "A transaction is open already"),
   noRecipient: own(503, "5.5.1", "no_recipient", "No recipient was taken"),
   ehloFirst: own(503, "5.5.1", "ehlo_first", "Send EHLO first"),
+  tooManyRecipients: own(452, "4.5.3", "too_many_recipients", "Too many recipients"),
   noUsableLeg: own(451, "4.4.4", "no_route", "No usable route to the destination"),
   greetingRefused: own(451, "4.4.0", "greeting_refused", "The destination refused the connection"),
   filterTempfail: own(451, "4.7.1", "filter_tempfail", "Message cannot be checked now, try again later"),

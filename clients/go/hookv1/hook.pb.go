@@ -2259,7 +2259,9 @@ type Envelope struct {
 	TransactionId string   `protobuf:"bytes,1,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Session       *Session `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
 	MailFrom      *Address `protobuf:"bytes,3,opt,name=mail_from,json=mailFrom,proto3" json:"mail_from,omitempty"`
-	// Those that the destination accepted. May be empty, where the destination said 354 without one.
+	// Those that the destination accepted, all of them. May be empty, where the destination said 354 without one. Together they
+	// take at most 3 MiB, some 30,000 ordinary addresses: beyond that the client's RCPT is refused (452 4.5.3), and it sends
+	// the rest in another transaction.
 	Recipients []*Address `protobuf:"bytes,4,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// Of the whole message, also where less of it is sent.
 	MessageOctets uint64 `protobuf:"varint,5,opt,name=message_octets,json=messageOctets,proto3" json:"message_octets,omitempty"`
@@ -2673,7 +2675,8 @@ func (x *Reject) GetText() string {
 }
 
 // Change the header section. At least the edits of one kind are safe for a DKIM signature made before warp: `insert` of a
-// field that is not signed. `add`, `set` and `remove` may break it, and so does `replace`.
+// field that is not signed. `add`, `set` and `remove` may break it, and so does `replace`. In a header section of more than
+// 512 KiB only `insert` is possible, and any other edit invalid.
 type AddHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Applied in order, each on what the one before made. At least one, at most 256.

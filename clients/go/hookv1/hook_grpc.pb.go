@@ -135,6 +135,7 @@ type HookServiceClient interface {
 	//   - the deadline is over (the call is cancelled then: DEADLINE_EXCEEDED);
 	//   - any error status, UNIMPLEMENTED included; a connection lost during the call;
 	//   - a clean end (status OK) without an answer;
+	//   - a second answer, whatever the first one said;
 	//   - an answer without a verdict, or with one that warp does not know;
 	//   - an invalid verdict: see at each one. An invalid edit makes the whole answer invalid.
 	//
@@ -299,6 +300,7 @@ type HookServiceServer interface {
 	//   - the deadline is over (the call is cancelled then: DEADLINE_EXCEEDED);
 	//   - any error status, UNIMPLEMENTED included; a connection lost during the call;
 	//   - a clean end (status OK) without an answer;
+	//   - a second answer, whatever the first one said;
 	//   - an answer without a verdict, or with one that warp does not know;
 	//   - an invalid verdict: see at each one. An invalid edit makes the whole answer invalid.
 	//

@@ -178,6 +178,7 @@ class HookServiceServicer:
         - the deadline is over (the call is cancelled then: DEADLINE_EXCEEDED);
         - any error status, UNIMPLEMENTED included; a connection lost during the call;
         - a clean end (status OK) without an answer;
+        - a second answer, whatever the first one said;
         - an answer without a verdict, or with one that warp does not know;
         - an invalid verdict: see at each one. An invalid edit makes the whole answer invalid.
         After five deadlines in a row warp asks no longer for 10 seconds, then one call tries again.

@@ -1174,7 +1174,9 @@ export type Envelope = Message<"warp.hook.v1.Envelope"> & {
   mailFrom?: Address | undefined;
 
   /**
-   * Those that the destination accepted. May be empty, where the destination said 354 without one.
+   * Those that the destination accepted, all of them. May be empty, where the destination said 354 without one. Together they
+   * take at most 3 MiB, some 30,000 ordinary addresses: beyond that the client's RCPT is refused (452 4.5.3), and it sends
+   * the rest in another transaction.
    *
    * @generated from field: repeated warp.hook.v1.Address recipients = 4;
    */
@@ -1387,7 +1389,8 @@ export const RejectSchema: GenMessage<Reject> = /*@__PURE__*/
 
 /**
  * Change the header section. At least the edits of one kind are safe for a DKIM signature made before warp: `insert` of a
- * field that is not signed. `add`, `set` and `remove` may break it, and so does `replace`.
+ * field that is not signed. `add`, `set` and `remove` may break it, and so does `replace`. In a header section of more than
+ * 512 KiB only `insert` is possible, and any other edit invalid.
  *
  * @generated from message warp.hook.v1.AddHeader
  */
@@ -2064,6 +2067,7 @@ export const HookService: GenService<{
    *   - the deadline is over (the call is cancelled then: DEADLINE_EXCEEDED);
    *   - any error status, UNIMPLEMENTED included; a connection lost during the call;
    *   - a clean end (status OK) without an answer;
+   *   - a second answer, whatever the first one said;
    *   - an answer without a verdict, or with one that warp does not know;
    *   - an invalid verdict: see at each one. An invalid edit makes the whole answer invalid.
    * After five deadlines in a row warp asks no longer for 10 seconds, then one call tries again.
