@@ -111,6 +111,7 @@ class Call {
   private readonly call: ReturnType<grpc.ChannelInterface["createCall"]>;
   private readonly terms: CallTerms;
   private answer: Buffer | undefined;
+  private answeredTwice = false;
   private status: Pick<grpc.StatusObject, "code" | "details"> | undefined;
   /** The transport takes one request at a time. */
   private taking = false;
@@ -161,6 +162,7 @@ class Call {
 
   async result(sawWhole: boolean): Promise<CallResult> {
     while (this.status === undefined) await this.change();
+    if (this.answeredTwice) return { ok: false, cause: "invalid", detail: "BeforeRelay was answered twice" };
     if (this.status.code !== grpc.status.OK || this.answer === undefined) {
       return { ok: false, ...callFailure(this.status, "BeforeRelay") };
     }
@@ -191,7 +193,12 @@ class Call {
   };
 
   private received(octets: Buffer): void {
-    this.answer ??= octets;
+    if (this.answer !== undefined) {
+      // Neither counts, and there may be no end of them.
+      this.answeredTwice = true;
+      return this.cancel();
+    }
+    this.answer = octets;
     this.answered = true;
     this.drop();
     this.call.startRead();

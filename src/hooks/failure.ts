@@ -29,7 +29,10 @@ export function callFailure(status: Pick<grpc.StatusObject, "code" | "details">,
     case grpc.status.CANCELLED:
       return { cause: "closed", detail: `${rpc} was cancelled: ${detail}` };
     case grpc.status.RESOURCE_EXHAUSTED:
-      if (/larger than max/.test(status.details)) return { cause: "invalid", detail };
+      // In grpc-js's words, of the answer; a server that takes no message of this size says it in those of its own library.
+      if (/^Received message (?:larger than max \(\d+ vs \d+\)$|that decompresses)/.test(status.details)) {
+        return { cause: "invalid", detail };
+      }
       break;
     case grpc.status.INTERNAL:
       if (/RST_STREAM|GOAWAY|ECONN/.test(status.details)) {

@@ -157,8 +157,13 @@ export class HookConnection {
   }
 }
 
+/** What `statusText` says where a call of one answer got two. */
+export const ANSWERED_TWICE = "the call was answered twice";
+
 /** "UNAVAILABLE: connect ECONNREFUSED 127.0.0.1:7001", for a person. */
 export function statusText(error: grpc.ServiceError): string {
+  // grpc-js says UNIMPLEMENTED of it.
+  if (error.details === "Too many responses received") return ANSWERED_TWICE;
   const name = grpc.status[error.code] ?? String(error.code);
   const details = detailsOf(error);
   return details === "" ? name : `${name}: ${details}`;

@@ -1,7 +1,7 @@
 /** The promises of `BeforeRelay`: every message gets a verdict that the proxy accepts, whatever happens around it. */
 import { type VerdictRules, validateVerdict } from "../../filter/verdict.ts";
 import type { DescribeResponse } from "../../gen/warp/hook/v1/hook_pb.ts";
-import { type Asked, CHUNK_OCTETS, statusText } from "./connection.ts";
+import { ANSWERED_TWICE, type Asked, CHUNK_OCTETS, statusText } from "./connection.ts";
 import type { CheckContext } from "./context.ts";
 import { Broken } from "./report.ts";
 import * as samples from "./samples.ts";
@@ -110,6 +110,7 @@ function judged(asked: Asked, envelope: samples.EnvelopeFields, octets: number, 
 function adviceFor(asked: Asked, timeoutMs: number): string {
   const { outcome } = asked;
   const details = "error" in outcome ? statusText(outcome.error) : "";
+  if (details === ANSWERED_TWICE) return "answer each call once: warp takes two answers for none";
   if (details.startsWith("UNIMPLEMENTED"))
     return "Describe names BEFORE_RELAY: implement it, or do not name it";
   if (details.startsWith("DEADLINE_EXCEEDED")) {

@@ -135,6 +135,22 @@ const failures: readonly {
   { name: "it does not implement BeforeRelay", cause: "refused", without: "BeforeRelay", roles: ["filter"] },
   { name: "it does not implement Describe", cause: "refused", without: "Describe" },
   { name: "it ends cleanly without an answer", cause: "closed", filter: ({ raw }) => raw.end() },
+  {
+    name: "it answers twice, relay first",
+    cause: "invalid",
+    filter: ({ answer, raw }) => {
+      raw.write(Buffer.from([(1 << 3) | 2, 0]));
+      answer(reject(550, "5.7.1", "spam"));
+    },
+  },
+  {
+    name: "it answers twice, the second time behind the whole message",
+    cause: "invalid",
+    filter: ({ answer, message, raw }) => {
+      raw.write(Buffer.from([(1 << 3) | 2, 0]));
+      void message.then(() => answer(reject(550, "5.7.1", "spam")));
+    },
+  },
   { name: "it sets no verdict", cause: "invalid", filter: answers({ score: 1 }) },
   {
     name: "its answer is no protobuf",

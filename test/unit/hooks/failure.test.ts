@@ -10,6 +10,8 @@ for (const [code, details, cause] of [
   [status.PERMISSION_DENIED, "go away", "refused"],
   [status.RESOURCE_EXHAUSTED, "too many calls", "refused"],
   [status.RESOURCE_EXHAUSTED, "Received message larger than max (22000000 vs 21000000)", "invalid"],
+  [status.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (6000000 vs. 4194304)", "refused"],
+  [status.RESOURCE_EXHAUSTED, "grpc: received message larger than max (6000000 vs. 4194304)", "refused"],
   [status.UNAVAILABLE, "No connection established. Last error: connect ECONNREFUSED 127.0.0.1:1", "absent"],
   [status.UNAVAILABLE, "Name resolution failed for target dns:hook.example:1", "absent"],
   [status.UNAVAILABLE, "Connection dropped", "closed"],
