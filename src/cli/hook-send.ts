@@ -9,6 +9,7 @@ import { editHeader } from "../filter/header-edit.ts";
 import { type Judged, type Verdict, validateVerdict } from "../filter/verdict.ts";
 import { parseAddress } from "../sdk/address.ts";
 import { type HeaderSection, parseHeader } from "../sdk/header.ts";
+import { escapeText } from "../telemetry/escape.ts";
 import { type Asked, HookConnection, statusText } from "./hook-check/connection.ts";
 import { filters } from "./hook-check/describe.ts";
 import { unifiedDiff } from "./hook-check/diff.ts";
@@ -101,9 +102,9 @@ interface Answer extends Asked {
 
 async function ask(connection: HookConnection, message: Buffer, fields: EnvelopeFields): Promise<Answer> {
   const described = await connection.describe();
-  if ("error" in described) throw new Error(`Describe: ${statusText(described.error)}`);
+  if ("error" in described) throw new Error(`Describe: ${escapeText(statusText(described.error))}`);
   if (!filters(described.response)) {
-    throw new Error(`"${described.response.name}" is no filter: it does not name BEFORE_RELAY`);
+    throw new Error(`"${escapeText(described.response.name)}" is no filter: it does not name BEFORE_RELAY`);
   }
   const { envelope, sent } = asDescribed(described.response, message, fields);
   const asked = await connection.ask(envelope, sent);
@@ -226,12 +227,13 @@ function addresses(values: readonly string[]): string[] {
 function text(result: Result, converted: number): string {
   const lines: string[] = [];
   if (converted > 0) lines.push(`sent     with CRLF in place of ${converted} bare line ends`);
-  if (!result.ok) lines.push(`failed   ${result.failure}`, "         on_failure decides over such a message");
+  if (!result.ok)
+    lines.push(`failed   ${escapeText(result.failure)}`, "         on_failure decides over such a message");
   else lines.push(`verdict  ${result.verdict}${result.reply === "" ? "" : `: ${result.reply}`}`);
   if (result.ok) {
     lines.push(`score    ${result.score}`);
-    if (result.tags.length > 0) lines.push(`tags     ${result.tags.join(", ")}`);
-    if (result.note !== "") lines.push(`note     ${result.note}`);
+    if (result.tags.length > 0) lines.push(`tags     ${escapeText(result.tags.join(", "))}`);
+    if (result.note !== "") lines.push(`note     ${escapeText(result.note)}`);
   }
   lines.push(`time     ${result.ms} ms`);
   if (result.diff !== "") lines.push("", result.diff.trimEnd());

@@ -3,6 +3,7 @@
  * (it holds, but the author should know).
  */
 import { performance } from "node:perf_hooks";
+import { escapeText } from "../../telemetry/escape.ts";
 
 export type Result = "holds" | "note" | "breaks";
 
@@ -63,7 +64,7 @@ async function settle(body: () => Promise<string>): Promise<Pick<Finding, "resul
   }
 }
 
-/** The table for a person. */
+/** The table for a person. What the server said of itself has no power over the terminal. */
 export function tableText(findings: readonly Finding[]): string {
   const marks: Record<Result, string> = { holds: "ok  ", note: "note", breaks: "FAIL" };
   const width = Math.max(0, ...findings.map(({ promise }) => promise.length));
@@ -73,8 +74,8 @@ export function tableText(findings: readonly Finding[]): string {
     if (finding.about !== about) lines.push(...(about === "" ? [] : [""]), finding.about);
     about = finding.about;
     const row = `  ${marks[finding.result]}  ${finding.promise.padEnd(width)} ${`${finding.ms} ms`.padStart(9)}`;
-    lines.push(finding.result === "holds" ? `${row}  ${finding.seen}` : row);
-    if (finding.result !== "holds") lines.push(`        ${finding.seen}`);
+    lines.push(finding.result === "holds" ? `${row}  ${escapeText(finding.seen)}` : row);
+    if (finding.result !== "holds") lines.push(`        ${escapeText(finding.seen)}`);
     if (finding.advice !== "") lines.push(`        → ${finding.advice}`);
   }
   return `${lines.join("\n")}\n`;

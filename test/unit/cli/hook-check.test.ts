@@ -3,11 +3,12 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
-import type { Finding } from "../../../src/cli/hook-check/report.ts";
+import { type Finding, tableText } from "../../../src/cli/hook-check/report.ts";
 import { checkHook } from "../../../src/cli/hook-check.ts";
 import { Capability, type Event, HookService } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import { addService, type HandlersOf } from "../../../src/sdk/grpc.ts";
 import { addHeader, insert, reject, relay, replace, serveHook } from "../../../src/sdk/index.ts";
+import { HookServer } from "../../integration/hooks/server.ts";
 import { makeCertificate } from "../sdk/certificate.ts";
 import { temporaryFolder } from "../sdk/harness.ts";
 import { runCommand } from "./run-command.ts";
@@ -377,6 +378,29 @@ test("finds what is broken, and says what to do", async (t) => {
       assert.notEqual(found.advice, "");
     });
   }
+});
+
+test("two answers to one call are none, and that is the advice", async (t) => {
+  const server = new HookServer(`unix:${join(await temporaryFolder(t), "hook.sock")}`);
+  server.description = { name: "n", version: "1", capabilities: [Capability.BEFORE_RELAY] };
+  server.filter = ({ raw, answer }) => {
+    raw.write(Buffer.from([(1 << 3) | 2, 0]));
+    answer(relay());
+  };
+  await server.start();
+  t.after(() => server.kill());
+  const settings = { address: server.address, timeoutMs: 250, largeOctets: 1_000_000, tls: undefined };
+  const found = (await checkHook(settings)).findings.find(({ promise }) => promise === SMALL);
+  assert.deepEqual([found?.result, found?.seen], ["breaks", "the call was answered twice"]);
+  assert.match(found?.advice ?? "", /answer each call once/);
+});
+
+test("what a server says of itself cannot forge lines of the table", async (t) => {
+  const name = "n\x1b[31m\n  FAIL  all";
+  const described = findings(t, good({ describe: (_call, done) => done(null, { name, capabilities: ALL }) }));
+  const text = tableText(await described);
+  assert.ok(text.includes("n\\x1b[31m\\n  FAIL  all"), text);
+  assert.doesNotMatch(text, /\x1b|^ {2}FAIL {2}all/m);
 });
 
 test("implementations that Describe does not name are worth a note", async (t) => {

@@ -66,6 +66,12 @@ test("shows verdict, findings and the diff of the message that would leave", asy
   );
 });
 
+test("what the hook says cannot forge lines, nor reach the terminal", async (t) => {
+  const filter: FilterHandler = () => relay({ tags: ["\x1b[31m"], note: "a\nverdict  reject\x1b]0;x\x07" });
+  const { stdout } = await send(t, filter, MAIL);
+  assert.match(stdout, /^tags {5}\\x1b\[31m\nnote {5}a\\nverdict {2}reject\\x1b\]0;x\\x07\n/m);
+});
+
 test("the message arrives as RFC 5322 octets, LF made CRLF and said so", async (t) => {
   let seen = "";
   let people = "";
