@@ -186,9 +186,18 @@ function hasEightBit(octets: Buffer): boolean {
 function remarksOf(response: RawVerdict): Remarks {
   return {
     score: response.score,
-    tags: response.tags.slice(0, MAX_TAGS).map((tag) => tag.slice(0, MAX_TAG)),
-    note: response.note.slice(0, MAX_NOTE),
+    tags: response.tags.slice(0, MAX_TAGS).map((tag) => cut(tag, MAX_TAG)),
+    note: cut(response.note, MAX_NOTE),
   };
+}
+
+/** At most so many octets of UTF-8, whole characters only. */
+function cut(text: string, octets: number): string {
+  if (Buffer.byteLength(text, "utf8") <= octets) return text;
+  const whole = Buffer.from(text, "utf8");
+  let end = octets;
+  while (((whole[end] as number) & 0xc0) === 0x80) end--;
+  return whole.toString("utf8", 0, end);
 }
 
 function problem(text: string): Judged {

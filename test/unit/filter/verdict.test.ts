@@ -185,3 +185,15 @@ test("a score that is no number is invalid; tags and note are cut", () => {
   assert.equal(judged.remarks.tags[0]?.length, 128);
   assert.equal(judged.remarks.note.length, 1024);
 });
+
+test("tags and note are cut in octets, between characters", () => {
+  const raw = { verdict: { case: "relay", value: {} }, score: 0 } as const;
+  const judged = validateVerdict(
+    { ...raw, tags: [`a${"é".repeat(200)}`, "é".repeat(64)], note: "😀€".repeat(500) },
+    RULES,
+  );
+  assert.ok(judged.ok);
+  assert.deepEqual(judged.remarks.tags, [`a${"é".repeat(63)}`, "é".repeat(64)]);
+  // Of seven octets each: 146 pairs are 1,022, and the next character needs four.
+  assert.equal(judged.remarks.note, "😀€".repeat(146));
+});
