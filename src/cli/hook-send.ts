@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { MAX_HEADER_SECTION, sectionEnd } from "../filter/derived.ts";
+import { sectionEnd, tooLongToEdit } from "../filter/derived.ts";
 import { editHeader } from "../filter/header-edit.ts";
 import { type Judged, type Verdict, validateVerdict } from "../filter/verdict.ts";
 import { parseAddress } from "../sdk/address.ts";
@@ -158,8 +158,8 @@ function applied(message: Buffer, verdict: Verdict): Buffer | undefined | string
       return verdict.message;
     case "add_header": {
       const end = sectionEnd(message) ?? message.length;
-      if (end > MAX_HEADER_SECTION)
-        return `a header section of more than ${MAX_HEADER_SECTION} octets is not edited`;
+      const tooLong = tooLongToEdit(end, verdict.edits);
+      if (tooLong !== undefined) return tooLong;
       return Buffer.concat([editHeader(message.subarray(0, end), verdict.edits), message.subarray(end)]);
     }
     case "reject":

@@ -15,8 +15,7 @@ import {
   type HoldStore,
   type VerdictReply,
 } from "./contract.ts";
-import { hasLongLines, hold, withEdits, withPrefix } from "./derived.ts";
-import { foldField } from "./fold.ts";
+import { hasLongLines, hold, withEdits } from "./derived.ts";
 import { type RawVerdict, type Remarks, type Verdict, validateVerdict } from "./verdict.ts";
 import type { Matcher } from "./when.ts";
 
@@ -274,15 +273,8 @@ class ChainRun {
   /** Says in the message which filter it did not pass, where that fits into the leg's SIZE. */
   private async markSkipped(hook: FilterHook): Promise<void> {
     const field = { kind: "insert", name: SKIPPED_FIELD, value: hook.name } as const;
-    const { maxOctets } = this.envelope;
-    const edited = await withEdits(this.store, this.message, [field], maxOctets);
-    if (typeof edited !== "string") {
-      this.message = edited;
-      return;
-    }
-    const octets = foldField(field.name, field.value) as Buffer;
-    if (maxOctets !== undefined && this.message.octets + octets.length > maxOctets) return;
-    this.message = await withPrefix(this.store, this.message, octets);
+    const edited = await withEdits(this.store, this.message, [field], this.envelope.maxOctets);
+    if (typeof edited !== "string") this.message = edited;
   }
 
   private record(hook: FilterHook, verdict: Verdict, remarks: Remarks, durationMs: number): void {

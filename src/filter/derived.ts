@@ -7,15 +7,15 @@ import type { HeldMessage, HoldStore } from "./contract.ts";
 import { LINE_LIMIT } from "./fold.ts";
 import { editHeader, type HeaderEdit } from "./header-edit.ts";
 
-/** A header section longer than that is not edited. */
-export const MAX_HEADER_SECTION = 512 * 1024;
+/** In a header section longer than that fields are put on top, and nothing else is edited. */
+const MAX_HEADER_SECTION = 512 * 1024;
 const PIECE = 64 * 1024;
 
 /**
  * The octets before the first empty line (with their last CRLF), or all where there is none; undefined where that is more
  * than `limit`.
  */
-export async function headerSection(message: HeldMessage, limit: number): Promise<Buffer | undefined> {
+async function headerSection(message: HeldMessage, limit: number): Promise<Buffer | undefined> {
   let read: Buffer = Buffer.alloc(0);
   for await (const chunk of message.chunks()) {
     const from = Math.max(0, read.length - 3);
@@ -25,6 +25,12 @@ export async function headerSection(message: HeldMessage, limit: number): Promis
     if (read.length > limit) return undefined;
   }
   return read;
+}
+
+/** Undefined: a header section of so many octets can be edited like this. Else, in words, why not. */
+export function tooLongToEdit(sectionOctets: number, edits: readonly HeaderEdit[]): string | undefined {
+  if (sectionOctets <= MAX_HEADER_SECTION || edits.every(({ kind }) => kind === "insert")) return undefined;
+  return `header section of more than ${MAX_HEADER_SECTION} octets, where only insert is possible`;
 }
 
 /** Index of the empty line that ends the header section; undefined: not seen yet. `from`: searched up to here before. */
@@ -44,8 +50,11 @@ export async function withEdits(
   edits: readonly HeaderEdit[],
   maxOctets: number | undefined,
 ): Promise<HeldMessage | string> {
-  const section = await headerSection(message, MAX_HEADER_SECTION);
-  if (section === undefined) return `header section of more than ${MAX_HEADER_SECTION} octets is not edited`;
+  const whole = await headerSection(message, MAX_HEADER_SECTION);
+  const tooLong = whole === undefined ? tooLongToEdit(Number.POSITIVE_INFINITY, edits) : undefined;
+  if (tooLong !== undefined) return tooLong;
+  // What is put on top depends on the first lines only.
+  const section = whole ?? (await beginning(message));
   const edited = editHeader(section, edits);
   const octets = message.octets - section.length + edited.length;
   if (maxOctets !== undefined && octets > maxOctets) {
@@ -54,13 +63,16 @@ export async function withEdits(
   return Spliced.over(message, await hold(store, edited), section.length);
 }
 
-/** The message with octets put before its first one. */
-export async function withPrefix(
-  store: HoldStore,
-  message: HeldMessage,
-  prefix: Buffer,
-): Promise<HeldMessage> {
-  return Spliced.over(message, await hold(store, prefix), 0);
+/** The first 64 KiB. */
+async function beginning(message: HeldMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let octets = 0;
+  for await (const chunk of message.chunks()) {
+    chunks.push(chunk);
+    octets += chunk.length;
+    if (octets >= PIECE) break;
+  }
+  return Buffer.concat(chunks, Math.min(octets, PIECE));
 }
 
 /** Puts octets into the store, as a message of their own. Throws HoldFull. */

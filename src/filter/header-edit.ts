@@ -50,7 +50,9 @@ function parse(section: Buffer): Header {
   let at = 0;
   let preamble: Buffer = EMPTY;
   if (/^>?From /.test(section.toString("latin1", 0, 6))) {
-    at = lineEnd(section, 0);
+    const end = lineEnd(section, 0);
+    // A line that does not end here cannot have a field behind it.
+    if (endsLine(section.subarray(0, end))) at = end;
     preamble = section.subarray(0, at);
   }
   const first = at < section.length ? fieldName(section, at) : undefined;

@@ -169,6 +169,41 @@ test("a skipped filter is named also in a message whose header is too long to ed
   assert.equal(await contentOf(result.message), `X-Warp-Filter-Skipped: f\r\n${long}`);
 });
 
+const LONG_HEADER = `${`X-Long: ${"x".repeat(900)}\r\n`.repeat(700)}\r\nbody`;
+const inserts = (name: string, value: string) =>
+  says({ case: "addHeader", value: { edits: [{ edit: { case: "insert", value: { name, value } } }] } });
+
+test("a field is put on top of a header section of any length, behind an mbox line", async () => {
+  for (const [before, rest] of [
+    ["", LONG_HEADER],
+    ["From a@b Thu Jan  1 00:00:00 1970\r\n", LONG_HEADER],
+    ["", `X-Long: ${"x".repeat(600_000)}\r\n\r\nbody`],
+  ] as const) {
+    const { run, store } = setUp([hook("f", () => inserts("X-Spam", "yes"))]);
+    const result = await run({}, new PlainMessage(before + rest, 700));
+    assert.ok(result.kind === "relay");
+    assert.equal(await contentOf(result.message), `${before}X-Spam: yes\r\n${rest}`);
+    assert.ok(store.made.every(({ octets }) => octets < 70_000));
+  }
+});
+
+test("other edits of a header section of over 512 KiB are a failure that says so", async () => {
+  const { run } = setUp([hook("f", () => adds("X-Spam", "yes"))]);
+  const result = await run({}, new PlainMessage(LONG_HEADER));
+  assert.equal(result.kind, "reject");
+  assert.match(result.outcomes[0]?.failure ?? "", /^invalid: header section of more than 524288 octets/);
+});
+
+test("a skipped filter is named above a long body without a header section, and not within it", async () => {
+  const body = `${"text ".repeat(15)}\r\n`.repeat(8000);
+  for (const content of [body, "x".repeat(600_000), `From ${"x".repeat(600_000)}\r\n`]) {
+    const { run } = setUp([hook("f", () => fails, { onFailure: "accept" })]);
+    const result = await run({}, new PlainMessage(content));
+    assert.ok(result.kind === "relay");
+    assert.equal(await contentOf(result.message), `X-Warp-Filter-Skipped: f\r\n\r\n${content}`);
+  }
+});
+
 test("the name of a skipped filter is left out where the message has no room for it", async () => {
   const { run } = setUp([hook("f", () => fails, { onFailure: "accept" })]);
   const result = await run({ maxOctets: MESSAGE.length + 10 });
