@@ -5,6 +5,7 @@
  */
 import type { FilterOutcome, ReplyFacts } from "../events/events.ts";
 import type { HookFailure, Telemetry } from "../events/telemetry.ts";
+import { OWN } from "../smtp/own-replies.ts";
 import { Breaker, type Settled } from "./breaker.ts";
 import {
   type ChainResult,
@@ -63,22 +64,7 @@ export interface ChainOptions {
   readonly skipped?: (hook: string, envelope: FilterEnvelope, failure: string) => void;
 }
 
-export const TEMPFAIL: VerdictReply = {
-  code: 451,
-  enhancedCode: "4.7.1",
-  text: "Message could not be checked, try again later",
-};
-export const FAIL_REJECT: VerdictReply = {
-  code: 554,
-  enhancedCode: "5.7.1",
-  text: "Message could not be checked",
-};
-export const NO_ROOM: VerdictReply = {
-  code: 451,
-  enhancedCode: "4.3.1",
-  text: "Insufficient system storage, try again later",
-};
-export const SKIPPED_FIELD = "X-Warp-Filter-Skipped";
+const SKIPPED_FIELD = "X-Warp-Filter-Skipped";
 /** A call that had less than this of its deadline says nothing about the hook. */
 const FAIR_CALL_MS = 1000;
 
@@ -103,7 +89,8 @@ type End =
       readonly hook: string;
       readonly origin: "hook" | "warp";
     }
-  | { readonly kind: "discard"; readonly hook: string };
+  | { readonly kind: "discard"; readonly hook: string }
+  | { readonly kind: "no_storage" };
 
 /** One message on its way through the chain. */
 class ChainRun {
@@ -159,7 +146,7 @@ class ChainRun {
         this.logFields(hook),
         cause,
       );
-      return { kind: "reject", reply: NO_ROOM, hook: hook.name, origin: "warp" };
+      return { kind: "no_storage" };
     }
   }
 
@@ -167,7 +154,8 @@ class ChainRun {
     const started = this.options.now();
     const answer = await this.ask(hook, Math.min(hook.deadlineMs, deadline - started));
     const durationMs = this.options.now() - started;
-    if (this.signal.aborted) return { kind: "reject", reply: TEMPFAIL, hook: hook.name, origin: "warp" };
+    if (this.signal.aborted)
+      return { kind: "reject", reply: OWN.filterTempfail, hook: hook.name, origin: "warp" };
     if (answer.ok === "not_a_filter") return undefined;
     if (!answer.ok) return this.failed(hook, answer.cause, answer.detail, durationMs);
     const judged = validateVerdict(answer.response, {
@@ -179,7 +167,13 @@ class ChainRun {
     });
     if (!judged.ok) return this.failed(hook, "invalid", judged.problem, durationMs);
     const { verdict, remarks } = judged;
-    const changed = await this.changed(verdict, hook.enforce);
+    let changed: HeldMessage | string;
+    try {
+      changed = await this.changed(verdict, hook.enforce);
+    } catch (cause) {
+      this.record(hook, verdict, remarks, durationMs);
+      throw cause;
+    }
     if (typeof changed === "string") return this.failed(hook, "invalid", changed, durationMs);
     this.message = changed;
     this.record(hook, verdict, remarks, durationMs);
@@ -242,7 +236,8 @@ class ChainRun {
     durationMs: number,
   ): Promise<End | undefined> {
     const applied = hook.enforce ? hook.onFailure : "";
-    const reply = applied === "tempfail" ? TEMPFAIL : applied === "reject" ? FAIL_REJECT : undefined;
+    const reply =
+      applied === "tempfail" ? OWN.filterTempfail : applied === "reject" ? OWN.filterReject : undefined;
     this.outcomes.push({
       hook: hook.name,
       verdict: "",

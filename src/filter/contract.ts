@@ -73,6 +73,8 @@ export type ChainResult = { readonly outcomes: readonly FilterOutcome[] } & (
       readonly origin: "hook" | "warp";
     }
   | { readonly kind: "discard"; readonly hook: string }
+  /** What a filter made of the message could not be kept: 451 4.3.1. */
+  | { readonly kind: "no_storage" }
 );
 
 export interface FilterChain {

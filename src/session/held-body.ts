@@ -197,6 +197,7 @@ export class HeldBody implements MessageBody {
       if (this.phase !== "filtering") return;
       if (result.kind === "reject") return this.rejected(result);
       if (result.kind === "discard") return this.discarded();
+      if (result.kind === "no_storage") return this.refusedLate(OWN.noStorage);
       this.core.recorder.note(
         "filter_relay",
         result.message === message ? "filter: relay" : "filter: add header",

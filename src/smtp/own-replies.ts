@@ -8,6 +8,7 @@ export interface OwnReply {
   readonly code: number;
   readonly enhancedCode: string;
   readonly reason: string;
+  readonly text: string;
   readonly wire: Buffer;
   /** The connection is closed behind it. */
   readonly closes: boolean;
@@ -20,7 +21,7 @@ function own(
   text: string,
   closes = code === 421,
 ): OwnReply {
-  return { code, enhancedCode, reason, wire: formatReply(code, enhancedCode, text), closes };
+  return { code, enhancedCode, reason, text, wire: formatReply(code, enhancedCode, text), closes };
 }
 
 export const OWN = {

@@ -62,6 +62,7 @@ async function run(
 async function became(result: ChainResult): Promise<string> {
   if (result.kind === "reject") return `${result.reply.code} ${result.reply.enhancedCode} ${result.origin}`;
   if (result.kind === "discard") return "discarded";
+  if (result.kind === "no_storage") return "no storage";
   const content = await contentOf(result.message);
   result.message.release();
   return content;

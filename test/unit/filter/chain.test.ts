@@ -5,6 +5,7 @@ import { BREAKER_OPEN_MS } from "../../../src/filter/breaker.ts";
 import { type CallResult, type CallTerms, createChain, type FilterHook } from "../../../src/filter/chain.ts";
 import { type FilterEnvelope, type HeldMessage, HoldFull } from "../../../src/filter/contract.ts";
 import type { RawVerdict } from "../../../src/filter/verdict.ts";
+import { OWN } from "../../../src/smtp/own-replies.ts";
 import { contentOf, envelope, PlainMessage, PlainStore } from "./fixtures.ts";
 
 const MESSAGE = "Subject: hello\r\n\r\nbody\r\n";
@@ -156,6 +157,8 @@ for (const [cause, answer] of [
           `${code} ${enhancedCode} ${result.origin}`,
           onFailure === "tempfail" ? "451 4.7.1 warp" : "554 5.7.1 warp",
         );
+        const own = onFailure === "tempfail" ? OWN.filterTempfail : OWN.filterReject;
+        assert.equal(`${result.outcomes[0]?.reply?.text}\r\n`, own.wire.toString());
       }
     }
   });
@@ -295,13 +298,16 @@ test("five deadline failures in a row make a hook fail at once, until a call tri
   assert.equal(asked, 6);
 });
 
-test("no room for what a filter made is 451 4.3.1, and no failure of the hook", async () => {
+test("no room for what a filter made is told with its verdict, and no failure of the hook", async () => {
   const { run, store, told, message } = setUp([hook("a", () => adds("X", "1"))]);
   store.full = new HoldFull("no room");
   const result = await run();
-  assert.ok(result.kind === "reject");
-  assert.equal(`${result.reply.code} ${result.reply.enhancedCode} ${result.origin}`, "451 4.3.1 warp");
-  assert.deepEqual(told, []);
+  assert.equal(result.kind, "no_storage");
+  assert.deepEqual(told, ["a add_header"]);
+  assert.deepEqual(
+    result.outcomes.map(({ hook: name, verdict, failure }) => [name, verdict, failure]),
+    [["a", "add_header", ""]],
+  );
   assert.ok(message.releases > 0);
 });
 

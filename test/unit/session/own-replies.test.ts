@@ -1,6 +1,7 @@
 /** Each of warp's own replies, as a client sees it; the table of docs/transparency.md. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { FilterOutcome } from "../../../src/events/events.ts";
 import { DialError } from "../../../src/net/dial.ts";
 import { ehloReply, GOOD_TLS, ipDecision, Simulation, settle, tlsRule } from "../../support/simulation.ts";
 
@@ -249,6 +250,18 @@ test("no room for a held message: 451 4.3.1 at the end of data, RSET upstream", 
   const { client, leg } = await simulation.say("body\r\n.\r\n");
   assert.match(client, /^451 4\.3\.1 /);
   assert.equal(leg, "RSET\r\n");
+});
+
+test("no room for what a filter made of a message: 451 4.3.1, RSET upstream, and the verdict is in the event", async () => {
+  const outcome = { hook: "f", verdict: "replace" } as FilterOutcome;
+  const simulation = new Simulation({ filter: () => ({ kind: "no_storage", outcomes: [outcome] }) });
+  await simulation.greet("PIPELINING");
+  await filteredMessage(simulation);
+  const { client, leg } = await simulation.say("body\r\n.\r\n");
+  assert.match(client, /^451 4\.3\.1 /);
+  assert.equal(leg, "RSET\r\n");
+  const [event] = simulation.transactions;
+  assert.deepEqual([event?.filters, event?.outcome], [[outcome], "deferred"]);
 });
 
 test("no final reply within timeouts.end_of_data: 451 4.4.2, the leg is reset, the outcome unknown", async () => {
