@@ -57,6 +57,8 @@ export interface MessageBody {
   legTurn?(): void;
   /** The leg is gone. The body answers its own command; true: the session goes on without a leg. */
   legLost(loss: LegLost): boolean;
+  /** The transaction is over, perhaps before the message is (RSET between two chunks). */
+  left?(): void;
   /** The client is gone. True: wait for the destination's answer, then close. */
   clientGone(): boolean;
 }

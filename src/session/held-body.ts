@@ -462,6 +462,12 @@ export class HeldBody implements MessageBody {
     return true;
   }
 
+  left(): void {
+    if (this.phase !== "collecting") return;
+    this.scribe.end();
+    this.writer.abort();
+  }
+
   clientGone(): boolean {
     if (this.phase === "sent") return true;
     const begun = this.phase === "sending" || this.mode === "data_waiting";

@@ -585,7 +585,10 @@ export class Session implements SessionCore, LegOwner {
   }
 
   report(tx: Transaction): void {
-    if (this.body?.tx === tx) this.body = undefined;
+    if (this.body?.tx === tx) {
+      this.body.left?.();
+      this.body = undefined;
+    }
     const record = tx.report(this.facts(), this.stages, tx === this.first ? this.connectedAt : undefined);
     if (record !== undefined) this.recorder.transaction(record);
     if (this.stage === "closing" && this.clientClosed) this.finish();

@@ -245,7 +245,7 @@ export class Simulation {
   readonly ownReplies: number[] = [];
   readonly violations: string[] = [];
   closed = false;
-  /** Held messages that were finished and not released yet. */
+  /** Held messages that were begun and are not given up or released yet. */
   heldNow = 0;
   /** TLS of legs to come. */
   legTls: SimulatedTransport["tls"] = GOOD_TLS;
@@ -426,6 +426,8 @@ export class Simulation {
   private holdWriter() {
     const pieces: Buffer[] = [];
     const full = this.options.holdFull === true;
+    this.heldNow++;
+    let isOpen = true;
     return {
       write(chunk: Buffer): true {
         if (full) throw new HoldFull("no room");
@@ -433,10 +435,13 @@ export class Simulation {
         return true;
       },
       finish: async () => {
-        this.heldNow++;
+        isOpen = false;
         return heldMessage(Buffer.concat(pieces), () => this.heldNow--);
       },
-      abort() {},
+      abort: () => {
+        if (isOpen) this.heldNow--;
+        isOpen = false;
+      },
     };
   }
 }

@@ -54,6 +54,33 @@ for (const [moment, last] of [
   });
 }
 
+for (const [how, command, reply] of [
+  ["RSET", "RSET\r\n", "250 reset\r\n"],
+  ["EHLO", "EHLO again.example\r\n", ehloReply(["CHUNKING"])],
+  ["QUIT", "QUIT\r\n", "221 bye\r\n"],
+  ["a client that leaves", undefined, ""],
+] as const) {
+  test(`${how} between the chunks of a held message: what was held is given back`, async () => {
+    const simulation = new Simulation({ filter: () => undefined as never });
+    await simulation.greet("PIPELINING", "CHUNKING");
+    await simulation.say("MAIL FROM:<a@b>\r\n");
+    await simulation.reply("250 ok\r\n");
+    await simulation.say("RCPT TO:<c@d>\r\n");
+    await simulation.reply("250 ok\r\n");
+    await simulation.say("BDAT 6\r\nbody\r\n");
+    assert.equal(simulation.heldNow, 1);
+    if (command === undefined) simulation.client.fin();
+    else await simulation.say(command);
+    await settle();
+    if (reply !== "") await simulation.reply(reply);
+    assert.equal(simulation.heldNow, 0);
+    assert.deepEqual(
+      simulation.transactions.map(({ outcome }) => outcome),
+      ["abandoned"],
+    );
+  });
+}
+
 test("what a filter made of a message is given back where nobody waits for it any more", async () => {
   let released = 0;
   let answer = (): void => {};
