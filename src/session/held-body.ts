@@ -182,8 +182,11 @@ export class HeldBody implements MessageBody {
     if (this.phase !== "filtering") return;
     if (this.refusal !== undefined) return this.refusedLate(this.refusal);
     const recipients = this.tx.acceptedRecipients();
-    // The filter came up behind them: until then nobody counted.
-    if (recipients === undefined) return this.refusedLate(OWN.filterTempfail);
+    if (recipients === undefined) {
+      // The filter came up behind them: until then nobody counted.
+      this.refuse(OWN.filterTempfail);
+      return this.refusedLate(OWN.filterTempfail);
+    }
     const message = await this.writer.finish();
     let outgoing: HeldMessage = message;
     try {
@@ -455,6 +458,7 @@ export class HeldBody implements MessageBody {
     if (phase === "done") return false;
     this.phase = "done";
     this.abortion.abort();
+    this.writer.abort();
     if (phase === "sent") this.tx.outcome = "unknown";
     const late = loss.reason === "timeout";
     if (phase === "filtering" || late) this.settle(phase === "sent" ? OWN.outcomeUnknown : OWN.outOfTime);

@@ -137,6 +137,7 @@ test("a filter that comes up behind more recipients than it can be told of: 451 
   assert.match(client, /^451 4\.7\.1 /);
   assert.equal(leg, "RSET\r\n");
   assert.equal(names(), undefined);
+  assert.equal(simulation.heldNow, 0);
 });
 
 test("a recipient named between the chunks of a held message: 503 5.5.1, and the destination isn't told", async () => {

@@ -81,6 +81,16 @@ for (const [how, command, reply] of [
   });
 }
 
+test("a leg that goes in the moment of the end of data: what was held is given back", async () => {
+  const simulation = new Simulation({ filter: () => undefined as never });
+  await held(simulation);
+  simulation.client.feed("body\r\n.\r\n");
+  simulation.leg.rst();
+  await settle();
+  assert.match(simulation.client.take(), /^451 4\.4\.2 /);
+  assert.equal(simulation.heldNow, 0);
+});
+
 test("what a filter made of a message is given back where nobody waits for it any more", async () => {
   let released = 0;
   let answer = (): void => {};
