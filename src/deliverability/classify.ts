@@ -26,6 +26,17 @@ export interface Classification {
   readonly rule: string;
 }
 
+/** What events say: empty for a 3xx, which asks for the message (RFC 5321 §4.2.1) and is no answer about it. */
+export function replyClassOf(
+  code: number,
+  enhancedCode: string,
+  text: string | Uint8Array,
+  provider?: string,
+): ReplyClass | "" {
+  if (code < 300) return "accepted";
+  return code < 400 ? "" : classifyReply({ code, enhancedCode, text }, provider).class;
+}
+
 /** A longer text is cut: nothing that matters stands further behind, and the work stays bounded. */
 const MAX_TEXT = 2048;
 

@@ -145,6 +145,7 @@ for (const workers of [1, 2]) {
         [MESSAGES + REFUSED, "warp_transactions_total"],
         [MESSAGES, "warp_replies_total", 'stage="end_of_data"', 'class="accepted"', 'origin="upstream"'],
         [MESSAGES, "warp_replies_total", 'stage="rcpt"', 'class="accepted"'],
+        [MESSAGES, "warp_replies_total", 'stage="data"', 'class="accepted"'],
         [REFUSED, "warp_replies_total", 'stage="rcpt"', 'class="unknown-recipient"'],
         [MESSAGES, "warp_message_octets_count"],
         [octets, "warp_message_octets_sum"],

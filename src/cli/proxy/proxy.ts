@@ -10,7 +10,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { ClientNetworks, Config } from "../../config/schema.ts";
-import { classifyReply } from "../../deliverability/classify.ts";
+import { replyClassOf } from "../../deliverability/classify.ts";
 import type { SelectRoute } from "../../egress/contract.ts";
 import type { Endpoint, EventSink, Notice } from "../../events/events.ts";
 import type { Telemetry } from "../../events/telemetry.ts";
@@ -253,8 +253,7 @@ export class SmtpProxy {
         clock: systemClock,
         newId: () => this.ids.next(Date.now()),
         isLocalAddress: (ip) => this.local.has(ip),
-        classify: (code, enhancedCode, text, provider) =>
-          code < 300 ? "accepted" : classifyReply({ code, enhancedCode, text }, provider).class,
+        classify: replyClassOf,
         ownLegs: this.ownLegs,
       },
       rules: this.admissionRules(config),

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
-import { classifyReply, parseReplyText } from "../../../src/deliverability/classify.ts";
+import { classifyReply, parseReplyText, replyClassOf } from "../../../src/deliverability/classify.ts";
 import {
   CLASS_MEANINGS,
   GENERIC_RULES,
@@ -37,6 +37,16 @@ describe("the classes of real replies", () => {
       assert.equal(result.class, expected, `rule ${result.rule}: ${result.detail}`);
     });
   }
+});
+
+describe("the class that an event has", () => {
+  it("is empty for a 354: the destination asks for the message and says nothing about it", () => {
+    assert.equal(replyClassOf(354, "", Buffer.from("354 Start mail input")), "");
+    assert.equal(replyClassOf(250, "2.0.0", Buffer.from("250 2.0.0 queued")), "accepted");
+    assert.equal(replyClassOf(550, "5.1.1", Buffer.from("550 5.1.1 who")), "unknown-recipient");
+    const ownWording = Buffer.from("550 Mailbox unavailable or access denied");
+    assert.equal(replyClassOf(550, "", ownWording, "qq.com"), "mailbox-full");
+  });
 });
 
 describe("the table of reply classes", () => {

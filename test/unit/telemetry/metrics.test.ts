@@ -321,6 +321,18 @@ describe("metrics of several workers", () => {
     }
   });
 
+  it("show the lag of the busiest, whom idle ones would hide in an average", async () => {
+    const name = "nodejs_eventloop_lag_p99_seconds";
+    const lagOf = async (value: number) => {
+      const exported = await new Metrics({ version: "1" }).export();
+      return exported
+        .filter((metric) => metric.name === name)
+        .map((metric) => ({ ...metric, values: [{ labels: {}, value }] }));
+    };
+    const text = await mergedMetrics([await lagOf(0.4), await lagOf(0), await lagOf(0)]);
+    assert.ok(text.includes(`${name} 0.4\n`), text);
+  });
+
   it("survive the way from worker to primary as JSON", async () => {
     const worker = metrics();
     worker.octets("in", 5);
