@@ -14,15 +14,18 @@ export interface Observation {
   readonly metrics: Metrics | undefined;
   readonly telemetry: Telemetry;
   readonly sinks: readonly EventSink[];
-  /** Resolves when every line is out. */
+  /** For the end of the process: resolves when every line is out, or its reader has taken nothing for too long. */
   flush(): Promise<void>;
-  /** The same at once, for the end of the process. */
+  /** The same while nothing else goes on. */
   flushSync(): void;
 }
 
 /** `worker`: its number, where there are several; the primary has none. */
 export function observe(config: Config, version: string, worker: number | undefined): Observation {
   const destination = new LineWriter({ fd: 2, shared: config.workers > 1 });
+  process.on("exit", (status) => {
+    if (destination.holdsThread) endWithoutThreads(status);
+  });
   const { level, format, verbose } = config.log;
   const log = new Log({ level, format, destination, worker });
   const metrics = config.metrics && new Metrics({ version });
@@ -38,6 +41,15 @@ export function observe(config: Config, version: string, worker: number | undefi
     flush: () => destination.flush(),
     flushSync: () => destination.flushSync(),
   };
+}
+
+/**
+ * Node's exit waits for its threads, and nobody can wake one whose write the reader of the log does not take. A supervisor
+ * takes an end by SIGTERM for a clean one.
+ */
+function endWithoutThreads(status: number): void {
+  process.removeAllListeners("SIGTERM");
+  process.kill(process.pid, status === 0 ? "SIGTERM" : "SIGKILL");
 }
 
 /**

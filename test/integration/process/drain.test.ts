@@ -1,6 +1,7 @@
 /** SIGTERM: idle clients are told, transactions finish, what is left at the deadline is reset on both sides. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, openSync, writeFileSync, writeSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { native } from "../../../src/net/native.ts";
@@ -34,6 +35,25 @@ for (const workers of native.unavailable === undefined ? [1, 2] : [1]) {
       assert.equal(await idle.ended, "closed");
       assert.equal(await warp.closed, 0);
       assert.deepEqual(destination.taken, []);
+    });
+
+    it("ends in time where nobody reads its log", async (test) => {
+      const pipe = `${folder(test)}/log`;
+      execFileSync("mkfifo", [pipe]);
+      const fd = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK);
+      test.after(() => closeSync(fd));
+      assert.throws(() => {
+        for (;;) writeSync(fd, Buffer.alloc(4096));
+      }, /EAGAIN/);
+      const destination = await Destination.listen();
+      test.after(() => destination.close());
+      const port = await freePort();
+      const flags = ["--port", `${port}`, "--destination", destination.address, "--workers", `${workers}`];
+      const warp = await Warp.start(["--ip", "127.0.0.1", ...flags], { stderr: fd });
+      test.after(() => warp.stop("SIGKILL"));
+      const since = performance.now();
+      assert.equal(await warp.stop(), 0);
+      assert.ok(performance.now() - since < 10_000);
     });
 
     it("lets a transaction finish, and tells whoever comes meanwhile 421 4.3.2", async (test) => {

@@ -22,6 +22,8 @@ export interface StartOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Descriptors from 3 on. */
   readonly fds?: readonly number[];
+  /** A descriptor of the test's; by default a pipe whose lines are in `lines`. */
+  readonly stderr?: number;
   /** A command that runs it: words before node's. */
   readonly under?: readonly string[];
 }
@@ -51,10 +53,10 @@ export class Warp {
   }
 
   /** Starts it; does not wait. */
-  static launch(flags: readonly string[], { env, fds = [], under = [] }: StartOptions = {}): Warp {
+  static launch(flags: readonly string[], { env, fds = [], stderr, under = [] }: StartOptions = {}): Warp {
     const words = [...under, process.execPath, main, ...flags];
     const child = spawn(words[0] as string, words.slice(1), {
-      stdio: ["ignore", "pipe", "pipe", ...fds],
+      stdio: ["ignore", "pipe", stderr ?? "pipe", ...fds],
       env: { ...process.env, ...env },
     });
     return new Warp(child);
