@@ -22,6 +22,8 @@ export interface AdmissionRules {
   readonly isLocalAddress: (ip: string) => boolean;
   readonly sessions: number;
   readonly sessionsPerClient: number;
+  /** As many as this process has descriptors for. */
+  readonly sessionsOfProcess: number;
 }
 
 export interface Arrival {
@@ -42,12 +44,17 @@ export type Admission =
       readonly why: string;
     };
 
-/** `ownLegs`: of this process. `active`: sessions now, all and of this client. */
+/** `ownLegs`: of this process. `active`: sessions now: all, of this process, of this client. */
 export function admit(
   arrival: Arrival,
   rules: AdmissionRules,
   ownLegs: OwnLegs,
-  active: { readonly all: number; readonly ofClient: number; readonly stopping: boolean },
+  active: {
+    readonly all: number;
+    readonly ofProcess: number;
+    readonly ofClient: number;
+    readonly stopping: boolean;
+  },
 ): Admission {
   const { client, local } = arrival;
   // Its destination is this very listener: `fixed` towards itself.
@@ -67,6 +74,15 @@ export function admit(
       "refused_limit",
       "too_many_sessions",
       `limits.sessions (${rules.sessions}) reached`,
+    );
+  }
+  // Beyond it accept(2) fails (EMFILE), and who connects then is told nothing.
+  if (active.ofProcess >= rules.sessionsOfProcess) {
+    return refused(
+      OWN.tooManySessions,
+      "refused_limit",
+      "too_many_sessions",
+      `this process has descriptors for ${rules.sessionsOfProcess} sessions: raise LimitNOFILE (ulimit -n)`,
     );
   }
   if (active.ofClient >= rules.sessionsPerClient) {

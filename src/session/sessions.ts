@@ -46,6 +46,7 @@ export class Sessions {
     const client = transport.remote;
     const admission = admit({ client, local: transport.local, original }, rules, env.ownLegs, {
       all: this.counts.all(),
+      ofProcess: this.counts.ofProcess(),
       ofClient: this.counts.ofClient(client.ip),
       stopping: this.stopping,
     });

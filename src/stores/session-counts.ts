@@ -2,6 +2,8 @@
 
 export interface SessionCounts {
   all(): number;
+  /** Of this process alone: descriptors are its own. */
+  ofProcess(): number;
   ofClient(ip: string): number;
   opened(ip: string): void;
   closed(ip: string): void;
@@ -13,6 +15,10 @@ export class LocalCounts implements SessionCounts {
   private readonly perClient = new Map<string, number>();
 
   all(): number {
+    return this.total;
+  }
+
+  ofProcess(): number {
     return this.total;
   }
 

@@ -70,6 +70,7 @@ export class SharedState {
     };
     return {
       all: () => this.sum(0),
+      ofProcess: () => Atomics.load(own, 0),
       ofClient: (ip) => Math.min(...this.places(ip).map((place) => this.sum(place))),
       opened: (ip) => add(ip, 1),
       closed: (ip) => add(ip, -1),

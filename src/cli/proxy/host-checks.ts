@@ -1,5 +1,5 @@
 /** What this host lets warp do: checked before it says that it listens, in words that name the setting. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { Config } from "../../config/schema.ts";
 import type { Telemetry } from "../../events/telemetry.ts";
 import { native } from "../../net/native.ts";
@@ -7,6 +7,8 @@ import { native } from "../../net/native.ts";
 /** Throws where the configuration cannot work on this host; warns where it works, but not as somebody may expect. */
 export function checkHostRights(config: Config, { log }: Pick<Telemetry, "log">): void {
   const { mode, mark } = config.capture;
+  const descriptors = descriptorHint(config, openFiles());
+  if (descriptors !== undefined) log("warn", "few_descriptors", descriptors);
   if (native.unavailable !== undefined) {
     if (mode !== "fixed") {
       throw new Error(
@@ -32,6 +34,50 @@ export function checkHostRights(config: Config, { log }: Pick<Telemetry, "log">)
     const hint = ephemeralPortHint(port, readRange(), readReserved());
     if (hint !== undefined) log("warn", "ephemeral_port", hint);
   }
+}
+
+/** Descriptors of this process: how many it may have, and how many it has. */
+export interface OpenFiles {
+  readonly limit: number;
+  readonly used: number;
+}
+
+/** Node has raised the soft limit to the hard one. Infinity where it cannot be known (no /proc). */
+export function openFiles(): OpenFiles {
+  try {
+    const limits = readFileSync("/proc/self/limits", "utf8");
+    const [, soft] = /^Max open files +(\d+)/m.exec(limits) ?? [];
+    return {
+      limit: soft === undefined ? Number.POSITIVE_INFINITY : Number(soft),
+      used: readdirSync("/proc/self/fd").length,
+    };
+  } catch {
+    return { limit: Number.POSITIVE_INFINITY, used: 0 };
+  }
+}
+
+/** For connections to hooks, Redis and metrics, the journal, legs being replaced, and clients that are being refused. */
+const RESERVED_SHARE = 0.1;
+const RESERVED_LEAST = 32;
+
+/** How many sessions of one process there are descriptors for; one at the least. */
+export function sessionsWithin({ limit, used }: OpenFiles, { mayFilter }: Pick<Config, "mayFilter">): number {
+  if (limit === Number.POSITIVE_INFINITY) return limit;
+  // Client and destination; a message that filters look at may have a file.
+  const each = mayFilter ? 3 : 2;
+  const free = limit - used - Math.max(RESERVED_LEAST, limit * RESERVED_SHARE);
+  return Math.max(1, Math.floor(free / each));
+}
+
+export function descriptorHint(
+  config: Pick<Config, "limits" | "workers" | "mayFilter">,
+  files: OpenFiles,
+): string | undefined {
+  const { limits, workers } = config;
+  const sessions = sessionsWithin(files, config);
+  if (sessions * workers >= limits.sessions) return undefined;
+  const each = workers > 1 ? "each worker" : "it";
+  return `limits.sessions: was ${limits.sessions}, but a process may have ${files.limit} descriptors here: ${each} serves at most ${sessions} sessions at a time and tells others 421 4.3.2; raise LimitNOFILE (ulimit -n)`;
 }
 
 /** SO_MARK of warp's own connections; 0 where it is not needed, or where this user may not set it. */

@@ -25,7 +25,7 @@ import { OwnLegs } from "../../session/own-legs.ts";
 import { Sessions, type SessionsSetup } from "../../session/sessions.ts";
 import type { SharedState } from "../../stores/shared-state.ts";
 import { createEgress, type Egress } from "./egress.ts";
-import { markIfAllowed } from "./host-checks.ts";
+import { markIfAllowed, type OpenFiles, openFiles, sessionsWithin } from "./host-checks.ts";
 import { networkTest, sessionTls } from "./tls.ts";
 
 export interface ProxyDependencies {
@@ -56,6 +56,8 @@ export class SmtpProxy {
   private readonly ownLegs = new OwnLegs();
   private readonly selectRoute: SelectRoute;
   private egress!: Egress;
+  /** Beside sessions, as it was at the start. */
+  private files!: OpenFiles;
   private generation!: Generation;
   /** Generations whose last sessions are still running. */
   private readonly retired = new Map<Generation, Promise<void>>();
@@ -97,6 +99,7 @@ export class SmtpProxy {
       selectRoute: this.selectRoute,
       newId: () => this.ids.next(Date.now()),
     });
+    this.files = openFiles();
     this.generation = this.makeGeneration(this.config, hooks);
     if (sockets === undefined) await this.listen();
     else for (const fd of sockets) await this.accept(fd);
@@ -284,6 +287,7 @@ export class SmtpProxy {
       isLocalAddress: (ip) => this.local.has(ip),
       sessions: limits.sessions,
       sessionsPerClient: limits.sessionsPerClient,
+      sessionsOfProcess: sessionsWithin(this.files, config),
     };
   }
 

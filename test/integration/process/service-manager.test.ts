@@ -216,6 +216,30 @@ describe("a start that cannot succeed says why in one plain line, with status 1"
     assert.equal(await warp.stop(), 0);
   });
 
+  it("too few descriptors: it serves whom it can, says so, and tells the others 421", {
+    skip: process.platform !== "linux",
+  }, async (test) => {
+    const destination = await Destination.listen();
+    test.after(() => destination.close());
+    const port = await freePort();
+    const flags = ["--ip", "127.0.0.1", "--port", `${port}`, "--destination", destination.address];
+    const warp = await Warp.start(flags, { under: ["sh", "-c", 'ulimit -n 120; exec "$@"', "sh"] });
+    test.after(() => warp.stop("SIGKILL"));
+    assert.match(String((await warp.record("few_descriptors")).msg), /limits\.sessions: was 5000.* 120 desc/);
+    const codes: number[] = [];
+    const clients: Client[] = [];
+    for (let count = 0; count < 40; count++) {
+      const client = await Client.connect(port);
+      clients.push(client);
+      codes.push((await client.reply()).code);
+    }
+    const served = codes.filter((code) => code === 220).length;
+    assert.ok(served >= 10 && served < 40, `${served} served`);
+    assert.deepEqual(codes, [...Array<number>(served).fill(220), ...Array<number>(40 - served).fill(421)]);
+    for (const client of clients) client.close();
+    assert.equal(await warp.stop(), 0);
+  });
+
   it("tproxy has no right to listen for others' addresses", {
     skip: process.getuid?.() !== 0 || skip,
   }, async () => {

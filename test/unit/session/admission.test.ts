@@ -21,8 +21,9 @@ const captured: AdmissionRules = {
   opaqueRefuse: new Set(),
   sessions: 10,
   sessionsPerClient: 10,
+  sessionsOfProcess: 10,
 };
-const active = { all: 0, ofClient: 0, stopping: false };
+const active = { all: 0, ofProcess: 0, ofClient: 0, stopping: false };
 function kindOf(rules: AdmissionRules, legTo: Endpoint, original: Endpoint, local = listener): string {
   const arrival = { client: peer, local, original: () => original };
   const legs = new OwnLegs();
@@ -56,4 +57,14 @@ test("knows two legs from one local port apart, and forgets each once", () => {
   assert.deepEqual([legs.size, legs.has(peer, mx), legs.has(peer, other)], [1, false, true]);
   legs.delete(toOther);
   assert.deepEqual([legs.size, legs.has(peer, other)], [0, false]);
+});
+
+test("tells who has no descriptor left, instead of closing without a word", () => {
+  const arrival = { client: peer, local: listener, original: () => mx };
+  const rules = { ...captured, sessionsOfProcess: 3 };
+  assert.equal(admit(arrival, rules, new OwnLegs(), { ...active, all: 5, ofProcess: 2 }).kind, "session");
+  const admission = admit(arrival, rules, new OwnLegs(), { ...active, all: 5, ofProcess: 3 });
+  assert.ok(admission.kind === "refused");
+  assert.match(admission.reply.wire.toString(), /^421 4\.3\.2 /);
+  assert.match(admission.why, /LimitNOFILE/);
 });
