@@ -22,6 +22,9 @@ export function fingerprint(pem: string): string {
   return new X509Certificate(pem).fingerprint256;
 }
 
+/** OpenSSL has no TLS below 1.2 at its usual security level, whatever the lowest version is. */
+const CIPHERS_OF_OLD_TLS = "DEFAULT:@SECLEVEL=0";
+
 export class UpstreamContexts {
   private readonly opportunistic: tls.SecureContext;
   private readonly strict: tls.SecureContext;
@@ -31,7 +34,7 @@ export class UpstreamContexts {
     const system = tls.getCACertificates("system");
     const ca = [...(system.length > 0 ? system : tls.getCACertificates("default")), ...extra];
     // RFC 7435: any encryption beats the plaintext that would follow, so `may` takes what the peer has.
-    this.opportunistic = tls.createSecureContext({ ca, minVersion: "TLSv1", ciphers: "DEFAULT:@SECLEVEL=0" });
+    this.opportunistic = tls.createSecureContext({ ca, minVersion: "TLSv1", ciphers: CIPHERS_OF_OLD_TLS });
     this.strict = tls.createSecureContext({ ca, minVersion: "TLSv1.2" });
   }
 
@@ -86,10 +89,13 @@ export class DownstreamContext {
   }
 
   private load(): tls.SecureContext {
+    const { cert, key, minVersion } = this.files;
+    const isOld = minVersion === "TLSv1" || minVersion === "TLSv1.1";
     return tls.createSecureContext({
-      cert: readFileSync(this.files.cert),
-      key: readFileSync(this.files.key),
-      minVersion: this.files.minVersion,
+      cert: readFileSync(cert),
+      key: readFileSync(key),
+      minVersion,
+      ...(isOld ? { ciphers: CIPHERS_OF_OLD_TLS } : {}),
     });
   }
 
