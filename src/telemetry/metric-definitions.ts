@@ -214,7 +214,11 @@ export function reputationMetrics(registry: Registry) {
 
 export function processMetrics(registry: Registry) {
   return {
-    workers: new Gauge(registry, { name: "warp_workers", help: "Processes that accept connections" }),
+    workers: new Gauge(registry, { name: "warp_workers", help: "Processes that accept connections now" }),
+    workersConfigured: new Gauge(registry, {
+      name: "warp_workers_configured",
+      help: "Processes that should accept connections",
+    }),
     reloads: new Counter(registry, {
       name: "warp_config_reloads_total",
       help: "Reloads of the configuration",

@@ -184,9 +184,10 @@ export class Metrics implements Omit<Telemetry, "log"> {
     this.#reputation.ipState.cell(ip, label).value = worst;
   }
 
-  /** Processes that accept connections; the primary says it, or the only process. */
-  workers(count: number): void {
-    this.#process.workers.cell().value = count;
+  /** Processes that accept connections, and how many there should be; the primary says it, or the only process. */
+  workers(running: number, configured: number): void {
+    this.#process.workers.cell().value = running;
+    this.#process.workersConfigured.cell().value = configured;
   }
   configReload(result: "ok" | "failed"): void {
     this.#process.reloads.cell(result).value++;

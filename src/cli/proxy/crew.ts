@@ -22,6 +22,8 @@ export interface Crew {
   exportMetrics(): Promise<readonly (readonly ExportedMetric[])[]>;
   /** Why it may not be given connections, one reason per line; empty: it may. */
   notReady(): readonly string[];
+  /** Processes that accept connections now. */
+  readonly running: number;
   /** At once: what is unfinished is lost. */
   abort(): void;
   /** A process before this one has ended: what it left is taken over. */
@@ -58,6 +60,10 @@ export class SingleCrew implements Crew {
 
   get addresses(): readonly Endpoint[] {
     return this.proxy.addresses;
+  }
+
+  get running(): number {
+    return this.addresses.length > 0 ? 1 : 0;
   }
 
   start(): Promise<void> {

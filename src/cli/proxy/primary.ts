@@ -113,7 +113,6 @@ export class Primary {
     await this.serveMetrics();
     this.crew = this.makeCrew();
     await this.crew.start();
-    this.options.observation.metrics?.workers(config.workers);
   }
 
   private makeCrew(): Crew {
@@ -247,6 +246,7 @@ export class Primary {
 
   private async metricsText(): Promise<string> {
     const { metrics } = this.options.observation;
+    metrics?.workers(this.crew?.running ?? 0, this.loaded.config.workers);
     const own = metrics === undefined ? [] : [await metrics.export()];
     // A scrape may come before there is anybody who accepts.
     const theirs = this.crew === undefined ? [] : await this.crew.exportMetrics();

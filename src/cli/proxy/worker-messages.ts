@@ -21,6 +21,8 @@ export type ToWorker =
     }
   | { readonly kind: "reload"; readonly id: number; readonly loaded: LoadedConfig }
   | { readonly kind: "export"; readonly id: number }
+  /** Answered at once, by whoever is not hung. */
+  | { readonly kind: "ping" }
   /** Accept from these too (a sibling died), or no more. */
   | { readonly kind: "lend" | "return"; readonly sockets: readonly number[] }
   | { readonly kind: "drain"; readonly accept: boolean }
@@ -28,6 +30,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { readonly kind: "ready" }
+  | { readonly kind: "pong" }
   | { readonly kind: "failed"; readonly text: string }
   /** `problem`: why it could not be used. */
   | { readonly kind: "reloaded"; readonly id: number; readonly problem: string | undefined }

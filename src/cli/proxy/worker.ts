@@ -70,6 +70,9 @@ class Member {
 
   private async take(message: ToWorker): Promise<void> {
     switch (message.kind) {
+      case "ping":
+        tell({ kind: "pong" });
+        return;
       case "reload":
         return this.reload(message);
       case "export":

@@ -1,7 +1,7 @@
 /**
  * Worker processes under the primary: started with the proxy's sockets, supervised, started again when they die (at once,
- * then with growing pauses), told of reloads and of the end. While one is away its sockets are lent to a sibling, so that no
- * connection waits for it. Numbers are stable: the journal and the log know a worker by its number.
+ * then with growing pauses) or no longer answer, told of reloads and of the end. While one is away its sockets are lent to a
+ * sibling, so that no connection waits for it. Numbers are stable: the journal and the log know a worker by its number.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { extname } from "node:path";
@@ -13,6 +13,7 @@ import { type SharedShape, SharedState, sharedOctets } from "../../stores/shared
 import type { ExportedMetric } from "../../telemetry/cells.ts";
 import { countedBy } from "../../telemetry/metrics.ts";
 import type { Crew, CrewOptions } from "./crew.ts";
+import { BEAT_MS, isDebugged, Pulse } from "./pulse.ts";
 import { type OpenAddress, socketsOf } from "./sockets.ts";
 import type { FromWorker, ToWorker } from "./worker-messages.ts";
 
@@ -35,7 +36,9 @@ interface Worker {
   child: ChildProcess | undefined;
   /** What it was started with, or given since. */
   loaded: LoadedConfig | undefined;
-  state: "starting" | "ready" | "down";
+  /** away: it does not answer, but may come back. */
+  state: "starting" | "ready" | "away" | "down";
+  pulse: Pulse;
   startedAt: number;
   pauseMs: number;
   again: NodeJS.Timeout | undefined;
@@ -60,6 +63,8 @@ export class Workers implements Crew {
   /** The listening sockets are somebody else's from now on, or nobody's. */
   private leaving = false;
   private pulling: NodeJS.Timeout | undefined;
+  private beating: NodeJS.Timeout | undefined;
+  private beatAt = 0;
 
   constructor(options: CrewOptions, addresses: readonly OpenAddress[]) {
     const { config } = options.loaded;
@@ -76,6 +81,7 @@ export class Workers implements Crew {
       child: undefined,
       loaded: undefined,
       state: "down",
+      pulse: new Pulse(),
       startedAt: 0,
       pauseMs: FIRST_PAUSE_MS,
       again: undefined,
@@ -91,6 +97,9 @@ export class Workers implements Crew {
       this.abort();
       throw error;
     }
+    this.beatAt = performance.now();
+    this.beating = setInterval(() => this.beat(), BEAT_MS);
+    this.beating.unref();
     if (this.options.observation.metrics === undefined) return;
     this.pulling = setInterval(() => void this.exportMetrics(), PULL_MS);
     this.pulling.unref();
@@ -116,6 +125,7 @@ export class Workers implements Crew {
     // Who connects while one worker still has a transaction is told so, also on the socket of one that has none.
     this.leaving = !accept;
     clearInterval(this.pulling);
+    clearInterval(this.beating);
     for (const worker of this.workers) {
       clearTimeout(worker.again);
       if (worker.state === "starting") worker.child?.kill("SIGKILL");
@@ -135,7 +145,13 @@ export class Workers implements Crew {
   notReady(): readonly string[] {
     return this.workers
       .filter(({ state }) => state !== "ready")
-      .map(({ number }) => `worker ${number} is not running`);
+      .map(
+        ({ number, state }) => `worker ${number} ${state === "away" ? "does not answer" : "is not running"}`,
+      );
+  }
+
+  get running(): number {
+    return this.ready().length;
   }
 
   abort(): void {
@@ -168,6 +184,7 @@ export class Workers implements Crew {
     worker.loaded = this.loaded;
     worker.state = "starting";
     worker.startedAt = performance.now();
+    worker.pulse = new Pulse();
     return new Promise((resolve, reject) => {
       let problem: string | undefined;
       const late = setTimeout(() => {
@@ -175,13 +192,14 @@ export class Workers implements Crew {
         child.kill("SIGKILL");
       }, START_MS);
       child.on("message", (message: FromWorker) => {
+        worker.pulse.heard();
+        if (worker.state === "away") this.isBack(worker);
         if (message.kind === "failed") problem = message.text;
-        else if (message.kind !== "ready") this.answers.get(message.id)?.(message);
-        else {
+        else if (message.kind === "ready") {
           clearTimeout(late);
           this.isReady(worker);
           resolve();
-        }
+        } else if (message.kind !== "pong") this.answers.get(message.id)?.(message);
       });
       worker.exited = new Promise((exited) => {
         const gone = (why: string): void => {
@@ -226,6 +244,46 @@ export class Workers implements Crew {
     this.lend();
   }
 
+  /** Asks everybody, and deals with those who did not answer for too long. */
+  private beat(): void {
+    const now = performance.now();
+    const elapsedMs = now - this.beatAt;
+    this.beatAt = now;
+    for (const worker of this.workers) {
+      if (worker.state !== "ready" && worker.state !== "away") continue;
+      const condition = worker.pulse.beat(elapsedMs);
+      if (condition === "answers") this.send(worker, { kind: "ping" });
+      else if (isDebugged(worker.child?.pid, process.execArgv)) worker.pulse.heard();
+      else this.isSilent(worker, condition);
+    }
+  }
+
+  private isSilent(worker: Worker, condition: "away" | "hung"): void {
+    const { number } = worker;
+    const { log } = this.options.observation;
+    if (worker.state === "ready") {
+      log.write("warn", "worker_silent", `worker ${number} does not answer: others accept for it`, {
+        worker: number,
+      });
+      worker.state = "away";
+      this.takeBackFrom(worker);
+      this.lend();
+    }
+    if (condition === "away" || worker.child?.killed === true) return;
+    log.write("error", "worker_hung", `worker ${number} does not answer any more: it is killed`, {
+      worker: number,
+    });
+    worker.child?.kill("SIGKILL");
+  }
+
+  private isBack(worker: Worker): void {
+    const { number } = worker;
+    this.options.observation.log.write("info", "worker_back", `worker ${number} answers again`, {
+      worker: number,
+    });
+    this.isReady(worker);
+  }
+
   private ended(worker: Worker, why: string): void {
     worker.state = "down";
     this.shared.clear(worker.number);
@@ -234,7 +292,7 @@ export class Workers implements Crew {
     void countedBy([this.departed, metrics]).then((departed) => {
       this.departed = departed;
     });
-    for (const [socket, sibling] of this.lentTo) if (sibling === worker) this.lentTo.delete(socket);
+    this.takeBackFrom(worker);
     this.lend();
     if (this.draining) return;
     const settled = performance.now() - worker.startedAt > SETTLED_MS;
@@ -250,6 +308,13 @@ export class Workers implements Crew {
       // Its end tells why, and starts it once more.
       this.spawn(worker).catch(() => {});
     }, pauseMs);
+  }
+
+  private takeBackFrom(sibling: Worker): void {
+    const lent = [...this.lentTo].filter(([, to]) => to === sibling).map(([socket]) => socket);
+    for (const socket of lent) this.lentTo.delete(socket);
+    // One that is away reads it when it comes back.
+    if (lent.length > 0) this.send(sibling, { kind: "return", sockets: lent });
   }
 
   /** What those who are away would accept from goes to one who is there. */

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { native } from "../../../src/net/native.ts";
 import { Client, Crowd, sendOne } from "./client.ts";
 import { Destination } from "./destination.ts";
@@ -147,6 +148,35 @@ describe("workers", { skip, timeout: 60_000 }, () => {
     const warp = Warp.launch([...flags, ...hook, "--workers", "2"]);
     assert.equal(await warp.closed, 1);
     assert.match(warp.lines.at(-1) ?? "", /^warp: filter\.spool: cannot make files in \/proc/);
+  });
+});
+
+describe("a worker that hangs", { skip, timeout: 120_000 }, () => {
+  it("is replaced by its siblings, then killed and started again; metrics and /readyz say so", async (test) => {
+    const { warp, destination, port, metrics } = await running(test, 2);
+    const [victim = 0, other = 0] = workerPids(warp);
+    process.kill(victim, "SIGSTOP");
+    const { worker } = await warp.record("worker_silent");
+    const readyz = await fetch(`http://127.0.0.1:${metrics}/readyz`);
+    assert.equal(readyz.status, 503);
+    assert.match(await readyz.text(), new RegExp(`worker ${worker} does not answer`));
+    const found = await scrape(metrics);
+    assert.deepEqual([found.get("warp_workers"), found.get("warp_workers_configured")], [1, 2]);
+    for (let count = 0; count < 20; count++) await sendOne(port, `meanwhile-${count}`);
+    // One that comes back in time keeps its place.
+    process.kill(victim, "SIGCONT");
+    await warp.record("worker_back");
+    await untilReady(metrics);
+    assert.ok(workerPids(warp).includes(victim));
+    process.kill(victim, "SIGSTOP");
+    await pause(20_000);
+    assert.equal((await warp.record("worker_hung")).worker, worker);
+    await untilReady(metrics);
+    const pids = workerPids(warp);
+    assert.ok(pids.length === 2 && pids.includes(other) && !pids.includes(victim));
+    for (let count = 0; count < 20; count++) await sendOne(port, `after-${count}`);
+    assert.equal(destination.taken.length, 40);
+    assert.equal(await warp.stop(), 0);
   });
 });
 

@@ -61,6 +61,7 @@ const NAMES: Record<string, string[]> = {
   warp_route_choices_total: ["rule", "pool", "tier"],
   warp_ip_state: ["ip", "provider"],
   warp_workers: [],
+  warp_workers_configured: [],
   warp_config_reloads_total: ["result"],
   warp_build_info: ["version"],
 };
@@ -161,7 +162,7 @@ const TOLD: [what: string, tell: (from: Metrics) => void, expected: Record<strin
     (m) => m.routeChoice("poor", "penalty", "poor"),
     { 'warp_route_choices_total{rule="poor",pool="penalty",tier="poor"}': "1" },
   ],
-  ["the workers", (m) => m.workers(4), { warp_workers: "4" }],
+  ["the workers", (m) => m.workers(3, 4), { warp_workers: "3", warp_workers_configured: "4" }],
   ["a reload", (m) => m.configReload("failed"), { 'warp_config_reloads_total{result="failed"}': "1" }],
   ["the version", () => {}, { 'warp_build_info{version="1.2.3"}': "1" }],
 ];
@@ -304,7 +305,7 @@ describe("metrics of several workers", () => {
     two.hookUp("a", false);
     one.eventsUnacked("a", 1, 1000);
     two.eventsUnacked("a", 2, 9000);
-    one.workers(2);
+    one.workers(2, 2);
     const text = await mergedMetrics([await one.export(), await two.export()]);
     for (const line of [
       "warp_sessions_active 2",
