@@ -12,6 +12,7 @@ import { join } from "node:path";
 import type { Telemetry } from "../events/telemetry.ts";
 import { type HeldMessage, HoldFull, type HoldStore, type HoldWriter } from "../filter/contract.ts";
 import { Budget, type OctetPool, type Share } from "./budget.ts";
+import { makeDirectory } from "./make-directory.ts";
 import { SpoolFile } from "./spool-file.ts";
 
 export interface HoldOptions {
@@ -63,7 +64,7 @@ class Store implements HoldStore {
 
   problem(): string | undefined {
     try {
-      fs.mkdirSync(this.spool, { recursive: true, mode: 0o700 });
+      makeDirectory(this.spool);
       fs.closeSync(openUnlinked(this.spool));
       return undefined;
     } catch (error) {

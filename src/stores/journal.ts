@@ -40,6 +40,7 @@ import type { LogStore } from "../hooks/event-log.ts";
 import { lockDirectory } from "./directory-lock.ts";
 import { JournalReader, type Segment } from "./journal-reader.ts";
 import { recordHeader, wholeRecords } from "./journal-record.ts";
+import { makeDirectory } from "./make-directory.ts";
 
 export interface JournalOptions {
   readonly directory: string;
@@ -55,7 +56,7 @@ export interface JournalOptions {
 
 /** Makes a new epoch and takes over those that nobody holds. Throws where the directory cannot be used. */
 export function openJournal(options: JournalOptions): { own: Journal; left: readonly LeftJournal[] } {
-  mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+  makeDirectory(options.directory);
   const own = Journal.create(options);
   const left = adopt(options);
   return { own, left };

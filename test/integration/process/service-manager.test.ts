@@ -196,6 +196,11 @@ describe("a start that cannot succeed says why in one plain line, with status 1"
       await failure([...fixed, "--observer", "a=unix:/x.sock", "--journal", `${path}/warp.yaml/journal`]),
       /journal/,
     );
+    if (process.platform !== "linux") return;
+    assert.match(
+      await failure([...fixed, "--observer", "a=unix:/x.sock", "--journal", "/proc/warp/journal"]),
+      /journal.*\/proc\/warp/,
+    );
   });
 
   it("a plugin's file cannot be opened", async () => {
