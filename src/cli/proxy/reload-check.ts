@@ -35,7 +35,11 @@ const FIXED: readonly FixedSetting[] = [
   {
     name: "capture.mode",
     differs: (running, wanted) => running.capture.mode !== wanted.capture.mode,
-    keep: (config, { capture }) => ({ ...config, capture }),
+    // The destination is a part of `fixed`: without the one, the other has no meaning.
+    keep: (config, { capture: { mode, destination } }) => ({
+      ...config,
+      capture: { ...config.capture, mode, destination },
+    }),
   },
   section("journal"),
   section("redis"),

@@ -55,6 +55,20 @@ describe("afterReload", () => {
     assert.deepEqual(result.clients, wanted.clients);
   });
 
+  it("keeps mode and destination together, and takes the rest of capture", () => {
+    const running = config({ capture: { destination: "127.0.0.1:2500", ports: [25] } });
+    const wanted = config({ capture: { mode: "redirect", ports: [25, 26], mark: 5 } });
+    const { config: result, later } = afterReload(running, wanted);
+    assert.deepEqual(later, ["capture.mode"]);
+    assert.deepEqual(result.capture, {
+      ...wanted.capture,
+      mode: "fixed",
+      destination: running.capture.destination,
+    });
+    const elsewhere = config({ capture: { destination: "127.0.0.1:2501", ports: [25] } });
+    assert.deepEqual(afterReload(running, elsewhere), { config: elsewhere, later: [] });
+  });
+
   it("minds a plugin's settings where the plugin runs", () => {
     const file = (path: string, plugins: string[]) => config({ plugins, file: { path } });
     assert.deepEqual(afterReload(file("/a", []), file("/b", [])).later, []);
