@@ -21,6 +21,7 @@ const NEUTRAL = "neutral";
 export const crossChecks: readonly CrossCheck[] = [
   { needs: ["listen", "metrics"], run: checkListen },
   { needs: ["capture", "outbound_ip"], run: checkCapture },
+  { needs: ["capture", "listen"], run: checkDestination },
   { needs: ["clients"], run: checkClients },
   { needs: ["capture", "tls"], run: checkTls },
   { needs: ["hooks", "plugins"], run: checkHookNames },
@@ -81,6 +82,19 @@ function checkCapture(config: RawConfig, report: Report): void {
     const text = `was ${set.join(", ")}, should have an IPv${fixedFamily} address: the destination is ${destination!.host}`;
     report({ path: ["outbound_ip"], text });
   }
+}
+
+/** Only what the words say: a name may lead anywhere, and this host has more addresses than are here. */
+function checkDestination({ capture: { destination }, listen }: RawConfig, report: Report): void {
+  if (destination === undefined) return;
+  const { host, port } = destination;
+  const hosts = host === "localhost" ? ["127.0.0.1", "::1"] : [host];
+  const isReached = (ip: string): boolean =>
+    hosts.includes(ip) || ((ip === "0.0.0.0" || ip === "::") && isLoopback(host));
+  const own = listen.find((address) => address.port === port && isReached(address.ip));
+  if (own === undefined) return;
+  const text = `was "${addressText(host, port)}", where the proxy itself listens (${addressText(own.ip, own.port)}): every connection would come back to it`;
+  report({ path: ["capture", "destination"], text });
 }
 
 function checkClients(config: RawConfig, report: Report): void {

@@ -8,7 +8,7 @@ import { type Document, isMap, isSeq, LineCounter, type Node, type Pair, parseDo
 import { ParsedOptions, parseOptions } from "../cli/options.ts";
 import { spec } from "../cli/proxy-options.ts";
 import { checkHost } from "./host.ts";
-import { type Environment, type Overlay, overlay } from "./overlay.ts";
+import { type Environment, isSamePath, type Overlay, optionOf, overlay } from "./overlay.ts";
 import { type Problem, parseConfig, pathText } from "./parse.ts";
 import type { Config } from "./schema.ts";
 
@@ -105,6 +105,11 @@ interface Located {
 /** "warp.yaml:12: hooks[0].deadline was 5, should be …", or "--port: listen[0] was …". */
 function located(problem: Problem, source: Source, layered: Overlay): Located {
   const setting = problem.path.length === 0 ? problem.text : `${pathText(problem.path)} ${problem.text}`;
+  const asking = askingOption(problem.path, layered);
+  if (asking !== undefined) {
+    const missing = `${pathText(problem.path)} (${optionOf(problem.path)}) ${problem.text}`;
+    return { line: `${asking}: ${missing}`, lineNumber: undefined, isFlag: true };
+  }
   const origin = originOf(problem.path, layered);
   if (origin !== undefined) {
     return { line: `${origin}: ${setting}`, lineNumber: undefined, isFlag: origin.startsWith("-") };
@@ -121,6 +126,14 @@ function originOf(path: readonly PropertyKey[], layered: Overlay): string | unde
     origin.path.every((step, index) => path[index] === step),
   );
   return fitting.sort((a, b) => b.path.length - a.path.length)[0]?.origin;
+}
+
+/** Of a setting that is missing and has an option of its own: the option beside it that asks for it (--tls-cert for --tls-key). */
+function askingOption(path: readonly PropertyKey[], layered: Overlay): string | undefined {
+  if (optionOf(path) === undefined || layered.get(path) !== undefined) return undefined;
+  const section = path.slice(0, -1);
+  const beside = layered.origins.find((said) => isSamePath(said.path.slice(0, -1), section));
+  return beside?.origin.startsWith("--") === true ? beside.origin : undefined;
 }
 
 // -------------------------------------------------------------------------------------------------------- the file

@@ -7,6 +7,8 @@ import { type ParsedOptions, UsageError } from "../cli/options.ts";
 type Document = Record<string, unknown>;
 export interface Overlay {
   readonly document: Document;
+  /** The value at a path of it. */
+  get(path: readonly PropertyKey[]): unknown;
   /** What set the value at a path: "--ip", "DSN". The longest path that is a prefix counts. */
   readonly origins: readonly { readonly path: readonly PropertyKey[]; readonly origin: string }[];
   /** Things taken and not used, for the log. */
@@ -30,6 +32,17 @@ const PLACES: readonly (readonly [option: string, path: readonly string[]])[] = 
   ["log-level", ["log", "level"]],
   ["log-format", ["log", "format"]],
 ];
+
+/** The option that says the setting at this path alone. */
+export function optionOf(path: readonly PropertyKey[]): string | undefined {
+  if (isSamePath(path, ["capture", "destination"])) return "--destination";
+  const place = PLACES.find(([, steps]) => isSamePath(steps, path));
+  return place && `--${place[0]}`;
+}
+
+export function isSamePath(one: readonly PropertyKey[], other: readonly PropertyKey[]): boolean {
+  return one.length === other.length && one.every((step, index) => step === other[index]);
+}
 
 /** `file` isn't changed. Throws UsageError where a flag's form is wrong. */
 export function overlay(file: Document, options: ParsedOptions, environment: Environment): Overlay {

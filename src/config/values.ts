@@ -50,6 +50,10 @@ export const positiveSize = scalar("size", (value) => {
 });
 export const ipAddress = scalar("IP address", readIp);
 export const listenAddress = scalar("ADDRESS:PORT", readIpPort);
+/** The same for one that is of this host, where `localhost` says which. */
+export const localAddress = scalar("HOST:PORT", (value) =>
+  readIpPort(typeof value === "string" ? value.replace(/^localhost(?=:)/i, "127.0.0.1") : value),
+);
 export const hostPort = scalar("HOST:PORT", readHostPort);
 export const hookAddress = scalar("hook address", readHookAddress);
 export const network = scalar("network", readNetwork);

@@ -58,7 +58,7 @@ export function admit(
 ): Admission {
   const { client, local } = arrival;
   // Its destination is this very listener: `fixed` towards itself.
-  if (ownLegs.has(client, local)) return loop();
+  if (ownLegs.has(client, local)) return loop(rules.mode);
   if (active.stopping) return refused(OWN.stopping, "refused_limit", "stopping", "shutting down");
   if (!rules.isClient(client.ip)) {
     return refused(
@@ -109,7 +109,7 @@ function admitCaptured(
   } catch (error) {
     return noDestination(`no original destination: ${(error as Error).message}`);
   }
-  if (ownLegs.has(arrival.client, destination)) return loop();
+  if (ownLegs.has(arrival.client, destination)) return loop(rules.mode);
   if (rules.mode === "redirect" && destination.ip === local.ip && destination.port === local.port) {
     return noDestination("connected to warp's own port, not captured");
   }
@@ -128,13 +128,12 @@ function opaqueOr(kind: "session", destination: Endpoint, rules: AdmissionRules)
   return { kind: rules.opaqueRelay.has(destination.port) ? "opaque" : kind, destination };
 }
 
-function loop(): Admission {
-  return refused(
-    OWN.destinationRefused,
-    "loop",
-    "loop",
-    "warp's own connection was captured: the rules lack its exemption (mark, uid)",
-  );
+function loop(mode: AdmissionRules["mode"]): Admission {
+  const why =
+    mode === "fixed"
+      ? "warp's own connection came back to it: capture.destination leads here"
+      : "warp's own connection was captured: the rules lack its exemption (mark, uid)";
+  return refused(OWN.destinationRefused, "loop", "loop", why);
 }
 
 function noDestination(why: string): Admission {

@@ -1,6 +1,6 @@
 /** Log and metrics. */
 import { z } from "zod";
-import { listenAddress, words, yesNo } from "../values.ts";
+import { localAddress, words, yesNo } from "../values.ts";
 
 export const log = z.strictObject({
   level: words("trace", "debug", "info", "warn", "error", "fatal", "silent")
@@ -20,7 +20,7 @@ export const log = z.strictObject({
 });
 
 export const metrics = z.strictObject({
-  listen: listenAddress.describe(
-    "Where `/metrics`, `/healthz` and `/readyz` are served. Nothing there asks for a password.",
+  listen: localAddress.describe(
+    "Where `/metrics`, `/healthz` and `/readyz` are served: an address of this host, or `localhost` (127.0.0.1). Nothing there asks for a password.",
   ),
 });

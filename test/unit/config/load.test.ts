@@ -102,6 +102,7 @@ const FLAGS: [argv: string, yaml: string, pick: (config: Config) => unknown, mea
     ["redis://h:1/2", undefined, "p:"],
   ],
   ["--workers 4", "workers: 2", (c) => c.workers, 4],
+  ["--metrics localhost:9625", "", (c) => c.metrics, { listen: { ip: "127.0.0.1", port: 9625 } }],
   ["--metrics 127.0.0.1:9625", "", (c) => c.metrics, { listen: { ip: "127.0.0.1", port: 9625 } }],
   ["--log-level debug --log-format text", "", (c) => [c.log.level, c.log.format], ["debug", "text"]],
   [
@@ -175,6 +176,25 @@ describe("the proxy's command line", () => {
         '--metrics: metrics.listen was "nowhere", should be ADDRESS:PORT with a literal address, such as 127.0.0.1:10025 or [::1]:10025',
       ],
     );
+  });
+
+  it("names the flags where one asks for another", () => {
+    for (const [argv, line] of [
+      [["--tls-cert", "/c"], "--tls-cert: downstream_tls.key (--tls-key) is missing, should be a path"],
+      [["--tls-key", "/k"], "--tls-key: downstream_tls.cert (--tls-cert) is missing, should be a path"],
+      [
+        ["--mode", "fixed"],
+        "--mode: capture.destination (--destination) is missing; mode fixed sends every connection to it: HOST:PORT",
+      ],
+    ] as const) {
+      const error = errorOf(() => configOf([...argv]));
+      assert.deepEqual([error.lines, error.isUsage], [[line], true]);
+    }
+    const ofFile = errorOf(() =>
+      configOf(["--config", fileOf("downstream_tls: { cert: /c }"), "--mode", "redirect"]),
+    );
+    assert.match(ofFile.lines.join(), /^[^-].*: downstream_tls\.key is missing/);
+    assert.equal(ofFile.isUsage, false);
   });
 
   it("does not call it wrong usage where the file is wrong too", () => {

@@ -311,6 +311,20 @@ const WRONG: [what: string, yaml: string, problems: string[]][] = [
       'capture.destination was "mx.example:25", but mode redirect asks the kernel for the destination; should not be there, or mode should be fixed',
     ],
   ],
+  [
+    "a destination where it listens itself",
+    "capture: { destination: '127.0.0.1:10025' }",
+    [
+      'capture.destination was "127.0.0.1:10025", where the proxy itself listens (127.0.0.1:10025): every connection would come back to it',
+    ],
+  ],
+  [
+    "a loopback destination where it listens on every address",
+    "{ listen: '0.0.0.0:2525', capture: { destination: 'localhost:2525' } }",
+    [
+      'capture.destination was "localhost:2525", where the proxy itself listens (0.0.0.0:2525): every connection would come back to it',
+    ],
+  ],
   ["no listen address", "listen: []", ["listen was an empty list, should name at least one ADDRESS:PORT"]],
   [
     "a listen address twice",

@@ -40,6 +40,11 @@ test("refuses a connection that is one of its own legs, captured", () => {
 test("refuses a leg to its own listener", () => {
   const fixed: AdmissionRules = { ...captured, mode: "fixed", fixed: listener };
   assert.equal(kindOf(fixed, listener, listener), "loop");
+  const legs = new OwnLegs();
+  legs.add(peer, listener);
+  const arrival = { client: peer, local: listener, original: () => listener };
+  const admission = admit(arrival, fixed, legs, active);
+  assert.match(admission.kind === "refused" ? admission.why : "", /capture\.destination/);
 });
 
 test("takes a client whose port a leg to somebody else has too", () => {
