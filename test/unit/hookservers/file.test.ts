@@ -122,6 +122,42 @@ test("remembers ids where a client has no epoch", async (t) => {
   assert.deepEqual(await sequences(path), [1, 2, 3, 4]);
 });
 
+test("has every event of two streams of one source, whichever is ahead, each once, also after a crash", async (t) => {
+  const path = join(await folder(t), "f.json");
+  const lines = [1, 2, 4, 5, 7].map((sequence) => made.makeEvent(sequence, made.comm(`line ${sequence}`)));
+  const connections = [3, 6].map((sequence) => made.makeEvent(sequence, made.conn()));
+  const gap = (first: number, count: number) =>
+    made.makeEvent(first + count - 1, {
+      case: "gap",
+      value: { firstSequence: BigInt(first), count: BigInt(count), reason: "" },
+    });
+  const gaps = [gap(8, 3), gap(9, 2)];
+  const first = await open(t, { path });
+  await first.store({ source, events: [...lines, gaps[0]!] });
+  await first.store({ source, events: connections.slice(0, 1) });
+  // Not closed: what it wrote is read from the file.
+  const second = await open(t, { path });
+  await second.store({ source, events: [...connections, gaps[1]!] });
+  await second.close();
+  const third = await open(t, { path });
+  await third.store({ source, events: [...lines, gaps[0]!] });
+  await third.store({ source, events: [...connections, gaps[1]!] });
+  assert.deepEqual(await sequences(path), [1, 2, 4, 5, 7, 10, 3, 6, 10]);
+});
+
+test("goes on from the state of a version that did not tell kinds apart", async (t) => {
+  const path = join(await folder(t), "f.json");
+  const sink = await FileSink.open({ path }, context());
+  await sink.store({ source, events: events.slice(0, 5) });
+  await sink.close();
+  const state = JSON.parse(await readFile(`${path}.state`, "utf8"));
+  state.sources = { [`${source.proxy} ${source.worker} ${source.epoch}`]: "5" };
+  await writeFile(`${path}.state`, JSON.stringify(state));
+  const next = await open(t, { path });
+  await next.store({ source, events: events.slice(0, 7) });
+  assert.deepEqual(await sequences(path), [1, 2, 3, 4, 5, 6, 7]);
+});
+
 test("removes a last line that was cut off, at any place, and writes it again", async (t) => {
   const path = join(await folder(t), "f.json");
   const whole = await FileSink.open({ path }, context());
