@@ -176,7 +176,11 @@ export class ObserveStream {
     if (this.status !== undefined || this.finishing) return false;
     if (block === undefined) return this.exhausted(from);
     if (block.firstSequence > from) {
-      this.sendGap(from, block.firstSequence - 1, "events were dropped: the queue or the journal was full");
+      this.sendGap(
+        from,
+        block.firstSequence - 1,
+        "events were dropped: the queue or the journal was full, or the journal damaged",
+      );
       return true;
     }
     const batch = cut(block, from, this.context.kinds(), {

@@ -1,10 +1,10 @@
 /**
  * Reads the segments of one epoch from front to back, once for each observer that is behind. Segments may grow, and the
- * oldest may go, while it reads. A damaged record ends its segment: what follows is in the next one.
+ * oldest may go, while it reads. A damaged record is passed over, and who reads finds its sequences missing.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import type { Block } from "../hooks/block.ts";
-import { readRecord } from "./journal-record.ts";
+import { HEADER_OCTETS, readRecord, recordBehind } from "./journal-record.ts";
 
 /** One segment file, as far as it is written. */
 export interface Segment {
@@ -83,19 +83,31 @@ export class JournalReader {
     for (;;) {
       const read = readRecord(this.buffer, this.at);
       if (read.kind === "record") return read.block;
-      if (read.kind === "damaged") {
-        this.damaged((this.segment as Segment).path, this.offset);
-        this.offset = Number.POSITIVE_INFINITY;
-        this.buffer = Buffer.alloc(0);
-        this.at = 0;
-        return undefined;
-      }
-      if (!(await this.fill(read.needed))) return undefined;
+      if (read.kind === "partial" && (await this.fill(read.needed))) continue;
+      // A segment ends with a whole record, so one that its end cuts has a damaged length.
+      if (this.segment === undefined || this.offset >= this.segment.octets) return undefined;
+      await this.passDamaged(this.segment);
     }
   }
 
+  /** To the next whole record of the segment. */
+  private async passDamaged(segment: Segment): Promise<void> {
+    this.damaged(segment.path, this.offset);
+    const end = segment.octets;
+    await this.fill(end - this.offset);
+    const next = recordBehind(this.buffer, this.at);
+    if (next >= 0) {
+      this.offset += next - this.at;
+      this.at = next;
+      return;
+    }
+    this.offset = end;
+    this.buffer = Buffer.alloc(0);
+    this.at = 0;
+  }
+
   private advance(block: Block): void {
-    const octets = 24 + block.octets.length;
+    const octets = HEADER_OCTETS + block.octets.length;
     this.at += octets;
     this.offset += octets;
   }
@@ -103,7 +115,7 @@ export class JournalReader {
   /** Reads on; false where the segment has no more. */
   private async fill(needed: number): Promise<boolean> {
     const { file, segment } = this;
-    if (file === undefined || segment === undefined || this.offset === Number.POSITIVE_INFINITY) return false;
+    if (file === undefined || segment === undefined) return false;
     const have = this.buffer.length - this.at;
     const position = this.offset + have;
     const want = Math.min(Math.max(READ, needed) - have, segment.octets - position);

@@ -39,7 +39,7 @@ import type { SourceFacts } from "../hooks/event-encoding.ts";
 import type { LogStore } from "../hooks/event-log.ts";
 import { lockDirectory } from "./directory-lock.ts";
 import { JournalReader, type Segment } from "./journal-reader.ts";
-import { recordHeader, wholeRecords } from "./journal-record.ts";
+import { lastDamaged, recordHeader, wholeRecords } from "./journal-record.ts";
 import { makeDirectory } from "./make-directory.ts";
 
 export interface JournalOptions {
@@ -492,21 +492,30 @@ function findSegments(directory: string, options: JournalOptions): Segment[] {
       segments.push({ path, firstSequence, lastSequence, octets: statSync(path).size });
       continue;
     }
-    const octets = readFileSync(path);
-    const { blocks, end } = wholeRecords(octets);
-    if (end < octets.length) {
-      options.telemetry.log("warn", "journal_cut", "an unfinished record was cut off", {
-        path,
-        octets: octets.length - end,
-      });
-      truncateSync(path, end);
-    }
-    const last = blocks.at(-1);
-    if (last !== undefined) {
-      segments.push({ path, firstSequence, lastSequence: last.firstSequence + last.count - 1, octets: end });
-    }
+    const last = lastSegment(path, firstSequence, options);
+    if (last !== undefined) segments.push(last);
   }
   return segments;
+}
+
+/** Undefined: there is nothing in it. */
+function lastSegment(path: string, firstSequence: number, options: JournalOptions): Segment | undefined {
+  const octets = readFileSync(path);
+  const { blocks, end } = wholeRecords(octets);
+  const last = blocks.at(-1);
+  const lastSequence = last === undefined ? firstSequence - 1 : last.firstSequence + last.count - 1;
+  // One that is whole but damaged stays: its readers report it, and announce its events as missing.
+  const lastMissing = lastDamaged(octets, end, lastSequence + 1);
+  if (lastMissing !== undefined)
+    return { path, firstSequence, lastSequence: lastMissing, octets: octets.length };
+  if (end < octets.length) {
+    options.telemetry.log("warn", "journal_cut", "an unfinished record was cut off", {
+      path,
+      octets: octets.length - end,
+    });
+    truncateSync(path, end);
+  }
+  return last === undefined ? undefined : { path, firstSequence, lastSequence, octets: end };
 }
 
 /** Syncs and closes a segment that is full. Errors show at the next write to this disk. */

@@ -40,7 +40,7 @@ test("a file cut at any octet gives a prefix of its records, and where it ends",
   );
 });
 
-test("a changed octet anywhere ends the records before it", () => {
+test("a changed octet anywhere costs its own record and no other", () => {
   fc.assert(
     fc.property(
       fc.array(block, { minLength: 1, maxLength: 4 }),
@@ -51,11 +51,28 @@ test("a changed octet anywhere ends the records before it", () => {
         const index = at % octets.length;
         octets[index] = (octets[index] as number) ^ flip;
         const { blocks: found, end } = wholeRecords(octets);
-        assert.ok(end <= index);
-        assert.deepEqual(found, blocks.slice(0, found.length));
+        const hit = blocks.findIndex((_, i) => file(blocks.slice(0, i + 1)).length > index);
+        assert.deepEqual(
+          found,
+          blocks.filter((_, i) => i !== hit),
+        );
+        const isLast = hit === blocks.length - 1;
+        assert.equal(end, file(isLast ? blocks.slice(0, hit) : blocks).length);
       },
     ),
   );
+});
+
+test("what a peer made look like a record is none, where the damaged one's length leads on", () => {
+  const inner = { octets: Buffer.from("forged"), firstSequence: 2, count: 1 };
+  const blocks = [
+    { octets: Buffer.concat([recordHeader(inner), inner.octets]), firstSequence: 1, count: 1 },
+    { octets: Buffer.from("y"), firstSequence: 2, count: 1 },
+  ];
+  const octets = file(blocks);
+  octets[20] = (octets[20] as number) ^ 1;
+  assert.deepEqual(wholeRecords(octets).blocks, blocks.slice(1));
+  assert.deepEqual(wholeRecords(octets.subarray(0, file(blocks.slice(0, 1)).length)).blocks, []);
 });
 
 test("zeros behind the records (a file that was extended and not written) are none", () => {

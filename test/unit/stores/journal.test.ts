@@ -63,6 +63,11 @@ function abandon(journal: Journal): void {
 }
 const epochFolder = (directory: string) => join(directory, readdirSync(directory).sort()[0] as string);
 
+function firstSegment(directory: string): string {
+  const folder = epochFolder(directory);
+  return join(folder, readdirSync(folder).find((name) => name.endsWith(".seg")) as string);
+}
+
 test("what was written is read from any sequence on, runs joined", async (t) => {
   const { own } = open(temporary(t));
   await own.write([block(1, 3), block(4, 2)]);
@@ -170,8 +175,7 @@ test("an unfinished record at the end is cut off, whatever it looks like", async
   await own.write([block(1, 2)]);
   await own.write([block(3, 2)]);
   abandon(own);
-  const folder = epochFolder(directory);
-  const path = join(folder, readdirSync(folder).find((name) => name.endsWith(".seg")) as string);
+  const path = firstSegment(directory);
   const whole = readFileSync(path);
   for (const [octets, expected] of [
     [whole.subarray(0, whole.length - 1), [[1, 2]]],
@@ -201,24 +205,71 @@ test("without readable cursors everything is sent again", async (t) => {
   await next.close();
 });
 
-test("what is damaged in the middle is passed over, and reported", async (t) => {
+test("a damaged record is passed over and reported: what is before and behind it is read", async (t) => {
   const directory = temporary(t);
   const log: string[] = [];
-  const { own } = open(directory, { maxOctets: 512_000, log });
-  for (let i = 0; i < 3; i++) await own.write([block(1 + i * 2, 2, 40_000)]);
-  const folder = epochFolder(directory);
-  const first = join(
-    folder,
-    readdirSync(folder)
-      .filter((name) => name.endsWith(".seg"))
-      .sort()[0] as string,
-  );
-  const octets = readFileSync(first);
-  octets[100] = (octets[100] as number) ^ 1;
-  writeFileSync(first, octets);
-  assert.equal((await read(own, 1))[0]?.[0], 3);
-  assert.ok(log.includes("journal_damaged"));
+  const { own } = open(directory, { log });
+  for (let i = 0; i < 4; i++) await own.write([block(1 + i * 2, 2, 40_000)]);
+  const path = firstSegment(directory);
+  const whole = readFileSync(path);
+  const record = whole.length / 4;
+  // In the payload; in the magic; in the length, which then leads nowhere or behind the end.
+  for (const at of [100, 0, 4, 6]) {
+    const octets = Buffer.from(whole);
+    octets[record + at] = (octets[record + at] as number) ^ 1;
+    writeFileSync(path, octets);
+    log.splice(0);
+    assert.deepEqual(await read(own, 1), [
+      [1, 2],
+      [5, 4],
+    ]);
+    assert.deepEqual(log, ["journal_damaged"]);
+  }
+  const octets = Buffer.from(whole);
+  octets[3 * record + 100] = (octets[3 * record + 100] as number) ^ 1;
+  writeFileSync(path, octets);
+  const reader = own.reader();
+  assert.equal((await reader.from(1))?.count, 6);
+  assert.equal(await reader.from(7), undefined);
+  await own.write([block(9, 2)]);
+  assert.equal((await reader.from(7))?.firstSequence, 9);
+  await reader.close();
   await own.close();
+});
+
+test("a damaged record of a journal that was left costs its own events only, which are known to be missing", async (t) => {
+  const directory = temporary(t);
+  const { own } = open(directory);
+  for (let i = 0; i < 4; i++) await own.write([block(1 + i * 2, 2)]);
+  abandon(own);
+  const path = firstSegment(directory);
+  const whole = readFileSync(path);
+  for (const [hit, expected] of [
+    [0, [[3, 6]]],
+    [
+      1,
+      [
+        [1, 2],
+        [5, 4],
+      ],
+    ],
+    [3, [[1, 6]]],
+  ] as const) {
+    const octets = Buffer.from(whole);
+    const at = (hit * whole.length) / 4 + 50;
+    octets[at] = (octets[at] as number) ^ 1;
+    writeFileSync(path, octets);
+    for (const _ of ["first", "second"]) {
+      const log: string[] = [];
+      const { own: next, left } = open(directory, { log });
+      assert.equal(left[0]?.last, 8);
+      assert.deepEqual(await read(left[0] as JournalSource, 1), expected);
+      assert.ok(log.length > 0 && log.every((code) => code === "journal_damaged"), log.join());
+      left[0]?.close();
+      await next.close();
+    }
+    assert.equal(statSync(path).size, whole.length);
+  }
 });
 
 test("two journals never share a directory: what is held is left alone", async (t) => {
