@@ -156,6 +156,7 @@ class AssembledHooks implements Hooks {
       this.journal = opened.own;
       this.left = [...opened.left];
       opened.own.alsoOnDisk = () => this.left.reduce((sum, journal) => sum + journal.octets, 0);
+      opened.own.makeRoom = () => this.left.some((journal) => journal.giveUpOldest());
     } catch (cause) {
       throw new Error(`journal: cannot use ${options.directory}: ${(cause as Error).message}`, { cause });
     }
@@ -166,7 +167,7 @@ class AssembledHooks implements Hooks {
     if (options === undefined || this.journal === undefined) return;
     try {
       const journals = adopt(options);
-      this.left = [...this.left.filter(({ octets }) => octets > 0), ...journals];
+      this.left = [...this.left.filter(({ isGone }) => !isGone), ...journals];
       for (const observer of this.observers) observer.takeOver(journals);
     } catch (cause) {
       const { telemetry } = this.dependencies;

@@ -213,7 +213,7 @@ export class ObserveStream {
   private exhausted(from: number): boolean {
     if (!this.feed.finite) return false;
     if (from <= this.feed.last) {
-      this.sendGap(from, this.feed.last, "events were dropped: the journal was damaged");
+      this.sendGap(from, this.feed.last, "events were dropped: the journal was full or damaged");
       return true;
     }
     if (this.inFlight.length > 0) return false;

@@ -26,6 +26,8 @@ export class JournalReader {
   private buffer: Buffer = Buffer.alloc(0);
   /** Index in `buffer` that `offset` stands for. */
   private at = 0;
+  /** The run that was given last: who sends it in smaller batches asks for it again. */
+  private latest: Block | undefined;
   /** Every sequence below it was passed. */
   private passed = 0;
 
@@ -36,7 +38,14 @@ export class JournalReader {
 
   /** The run of events that begins with `sequence`, or with the first one after it that is there. Undefined: none is. */
   async from(sequence: number): Promise<Block | undefined> {
-    if (sequence < this.passed) await this.rewind();
+    const { latest } = this;
+    if (latest !== undefined && sequence >= latest.firstSequence && sequence < this.passed) return latest;
+    if (sequence < this.passed) await this.leave();
+    this.latest = await this.search(sequence);
+    return this.latest;
+  }
+
+  private async search(sequence: number): Promise<Block | undefined> {
     for (;;) {
       if (this.segment === undefined && !(await this.enter(sequence))) return undefined;
       const block = await this.nextBlock(sequence);
@@ -150,10 +159,5 @@ export class JournalReader {
     this.buffer = Buffer.alloc(0);
     this.at = 0;
     await file?.close();
-  }
-
-  private async rewind(): Promise<void> {
-    await this.leave();
-    this.passed = 0;
   }
 }

@@ -133,7 +133,10 @@ export interface JournalSource {
 
 export class Journal implements LogStore, JournalSource {
   readonly source: SourceFacts;
+  /** Octets of the journals that were left. */
   alsoOnDisk: () => number = () => 0;
+  /** Gives some of those up that no observer of now waits for; false: there are none. */
+  makeRoom: () => boolean = () => false;
   private readonly options: JournalOptions;
   private readonly directory: string;
   private readonly cursors: Cursors;
@@ -246,7 +249,7 @@ export class Journal implements LogStore, JournalSource {
     const limit = Math.min(SEGMENT_OCTETS, Math.max(64 * 1024, this.options.maxOctets / 8));
     if (current !== undefined && this.fd !== undefined && current.octets + octets <= limit) return current;
     try {
-      const path = join(this.directory, `${String(firstSequence).padStart(16, "0")}.seg`);
+      const path = segmentPath(this.directory, firstSequence);
       const fd = openSync(path, "wx", 0o600);
       if (this.fd !== undefined) finish(this.fd);
       this.fd = fd;
@@ -290,8 +293,11 @@ export class Journal implements LogStore, JournalSource {
   }
 
   private keepSize(): void {
-    while (this.segments.length > 1 && this.octets + this.alsoOnDisk() > this.options.maxOctets)
+    while (this.octets + this.alsoOnDisk() > this.options.maxOctets) {
+      if (this.makeRoom()) continue;
+      if (this.segments.length <= 1) return;
       this.dropOldest();
+    }
   }
 
   private dropOldest(): void {
@@ -353,7 +359,10 @@ export class Journal implements LogStore, JournalSource {
   }
 }
 
-/** An epoch of a process that is gone. Only read, and removed once everybody has acknowledged it. */
+/**
+ * An epoch of a process that is gone. Only read, and removed once everybody has acknowledged it. A hook that is no observer
+ * now (taken out, or under another name) may be one again: what it has not acknowledged is kept until there is no room.
+ */
 export class LeftJournal implements JournalSource {
   readonly source: SourceFacts;
   readonly last: number;
@@ -361,7 +370,7 @@ export class LeftJournal implements JournalSource {
   private readonly segments: Segment[];
   private readonly cursors: Cursors;
   private readonly unlock: () => void;
-  private readonly telemetry: JournalOptions["telemetry"];
+  private readonly options: Pick<JournalOptions, "observers" | "telemetry">;
   private gone = false;
 
   constructor(
@@ -370,19 +379,25 @@ export class LeftJournal implements JournalSource {
     segments: Segment[],
     cursors: Cursors,
     unlock: () => void,
-    telemetry: JournalOptions["telemetry"],
+    options: Pick<JournalOptions, "observers" | "telemetry">,
   ) {
     this.directory = directory;
     this.source = source;
     this.segments = segments;
     this.cursors = cursors;
     this.unlock = unlock;
-    this.telemetry = telemetry;
+    this.options = options;
     this.last = segments.at(-1)?.lastSequence ?? 0;
+    this.removeIfHeard();
   }
 
   get first(): number {
     return this.segments[0]?.firstSequence ?? this.last + 1;
+  }
+
+  /** Everybody has acknowledged it, or it was given back. */
+  get isGone(): boolean {
+    return this.gone;
   }
 
   get octets(): number {
@@ -396,29 +411,51 @@ export class LeftJournal implements JournalSource {
   acknowledged(observer: string, sequence: number): void {
     if (this.gone) return;
     this.cursors.set(observer, sequence);
-    const needed = Math.min(...this.cursors.acked.values());
+    const needed = this.needed();
     while (this.segments.length > 1 && (this.segments[0] as Segment).lastSequence <= needed) {
       rmSync((this.segments.shift() as Segment).path, { force: true });
     }
-    if (needed >= this.last) this.remove();
+    this.removeIfHeard();
   }
 
-  /** Keeps only what these observers still have to get. */
-  keepFor(observers: readonly string[]): void {
-    for (const name of [...this.cursors.acked.keys()])
-      if (!observers.includes(name)) this.cursors.remove(name);
-    if (Math.min(...this.cursors.acked.values()) >= this.last) this.remove();
+  /** What hooks have not acknowledged that are no observers now: events by name. */
+  keptForAbsent(): Map<string, number> {
+    const kept = new Map<string, number>();
+    for (const [name, acked] of this.cursors.acked) {
+      const from = Math.max(acked + 1, this.first);
+      if (from <= this.last && !this.options.observers.includes(name)) kept.set(name, this.last - from + 1);
+    }
+    return kept;
   }
 
+  /** Drops the oldest segment where no observer of now waits for this epoch; false: it has to stay, or there is none. */
+  giveUpOldest(): boolean {
+    const { observers, telemetry } = this.options;
+    const isAwaited = observers.some((name) => (this.ackedSequence(name) ?? this.last) < this.last);
+    const segment = this.segments[0];
+    if (isAwaited || segment === undefined || this.octets === 0) return false;
+    for (const name of this.keptForAbsent().keys()) {
+      const count = segment.lastSequence - Math.max(segment.firstSequence - 1, this.ackedSequence(name) ?? 0);
+      const text = `${count} events for ${name}, which is no observer now, were dropped: the journal is full`;
+      if (count > 0) telemetry.log("warn", "events_dropped", text, { hook: name, count });
+    }
+    this.segments.shift();
+    rmSync(segment.path, { force: true });
+    if (this.segments.length === 0) this.segments.push(emptySegment(this.directory, this.last + 1));
+    return true;
+  }
+
+  /** This hook turned out to be no observer: nothing is kept for it. */
   forget(observer: string): void {
-    this.keepFor([...this.cursors.acked.keys()].filter((name) => name !== observer));
+    this.cursors.remove(observer);
+    this.removeIfHeard();
   }
 
   reader(): JournalReader {
     return new JournalReader(
       () => this.segments,
       (path, offset) =>
-        this.telemetry.log("error", "journal_damaged", "a record of the journal is damaged", {
+        this.options.telemetry.log("error", "journal_damaged", "a record of the journal is damaged", {
           path,
           offset,
         }),
@@ -433,8 +470,12 @@ export class LeftJournal implements JournalSource {
     this.unlock();
   }
 
-  private remove(): void {
-    if (this.gone) return;
+  private needed(): number {
+    return Math.min(...this.cursors.acked.values());
+  }
+
+  private removeIfHeard(): void {
+    if (this.gone || this.needed() < this.last) return;
     this.gone = true;
     this.cursors.stop();
     rmSync(this.directory, { recursive: true, force: true });
@@ -459,10 +500,9 @@ export function adopt(options: JournalOptions): LeftJournal[] {
         findSegments(directory, options),
         Cursors.read(directory, options.observers),
         unlock,
-        options.telemetry,
+        options,
       );
-      journal.keepFor(options.observers);
-      if (journal.octets > 0) left.push(journal);
+      if (!journal.isGone) left.push(journal);
     } catch (cause) {
       unlock();
       options.telemetry.log(
@@ -474,7 +514,18 @@ export function adopt(options: JournalOptions): LeftJournal[] {
       );
     }
   }
+  sayKept(left, options.telemetry);
   return left;
+}
+
+function sayKept(left: readonly LeftJournal[], telemetry: JournalOptions["telemetry"]): void {
+  const kept = new Map<string, number>();
+  for (const journal of left)
+    for (const [name, count] of journal.keptForAbsent()) kept.set(name, (kept.get(name) ?? 0) + count);
+  for (const [name, count] of kept) {
+    const text = `the journal has ${count} events for ${name}, which is no observer now: they are kept until it is one again, or the journal is full`;
+    telemetry.log("warn", "journal_kept", text, { hook: name, count });
+  }
 }
 
 /** The segments of a directory; what a crash left unfinished at the end of the last one is cut off. */
@@ -492,14 +543,12 @@ function findSegments(directory: string, options: JournalOptions): Segment[] {
       segments.push({ path, firstSequence, lastSequence, octets: statSync(path).size });
       continue;
     }
-    const last = lastSegment(path, firstSequence, options);
-    if (last !== undefined) segments.push(last);
+    segments.push(lastSegment(path, firstSequence, options));
   }
   return segments;
 }
 
-/** Undefined: there is nothing in it. */
-function lastSegment(path: string, firstSequence: number, options: JournalOptions): Segment | undefined {
+function lastSegment(path: string, firstSequence: number, options: JournalOptions): Segment {
   const octets = readFileSync(path);
   const { blocks, end } = wholeRecords(octets);
   const last = blocks.at(-1);
@@ -515,7 +564,22 @@ function lastSegment(path: string, firstSequence: number, options: JournalOption
     });
     truncateSync(path, end);
   }
-  return last === undefined ? undefined : { path, firstSequence, lastSequence, octets: end };
+  return { path, firstSequence, lastSequence, octets: end };
+}
+
+/** Says which sequence would come next, where everything before it is gone: a hook that returns finds a gap. */
+function emptySegment(directory: string, firstSequence: number): Segment {
+  const path = segmentPath(directory, firstSequence);
+  try {
+    writeFileSync(path, "", { mode: 0o600 });
+  } catch {
+    // No room for a name even: what was dropped is in the log, and this process knows of the gap.
+  }
+  return { path, firstSequence, lastSequence: firstSequence - 1, octets: 0 };
+}
+
+function segmentPath(directory: string, firstSequence: number): string {
+  return join(directory, `${String(firstSequence).padStart(16, "0")}.seg`);
 }
 
 /** Syncs and closes a segment that is full. Errors show at the next write to this disk. */

@@ -88,6 +88,8 @@ test("a reader at the end goes on with what is written later", async (t) => {
   await own.write([block(4, 1)]);
   assert.equal((await reader.from(4))?.firstSequence, 4);
   assert.equal((await reader.from(2))?.firstSequence, 1);
+  assert.equal((await reader.from(2))?.firstSequence, 1);
+  assert.equal((await reader.from(4))?.firstSequence, 1);
   await reader.close();
   await own.close();
 });
@@ -167,6 +169,59 @@ test("what a killed process left is taken over, with its source and cursors, and
   journal.acknowledged("two", 5);
   assert.equal(readdirSync(directory).length, 1);
   await next.close();
+});
+
+test("what a hook has not acknowledged is kept while it is no observer, and said", async (t) => {
+  const directory = temporary(t);
+  const { own } = open(directory, { observers: ["one", "two"] });
+  await own.write([block(1, 5)]);
+  own.acknowledged("one", 3);
+  own.acknowledged("two", 5);
+  await own.close();
+  const log: string[] = [];
+  const without = open(directory, { observers: ["two"], log });
+  assert.deepEqual(log, ["journal_kept"]);
+  assert.deepEqual([...(without.left[0]?.keptForAbsent() ?? [])], [["one", 2]]);
+  without.left[0]?.close();
+  await without.own.close();
+  const again = open(directory, { observers: ["one", "two"], log });
+  assert.equal(again.left[0]?.ackedSequence("one"), 3);
+  assert.deepEqual(await read(again.left[0] as JournalSource, 4), [[1, 5]]);
+  again.left[0]?.acknowledged("one", 5);
+  await again.own.close();
+  assert.deepEqual(readdirSync(directory), []);
+  assert.deepEqual(log, ["journal_kept"]);
+});
+
+test("a full journal drops what no observer of now waits for before anything else, and knows that it is missing", async (t) => {
+  const directory = temporary(t);
+  const maxOctets = 800_000;
+  const { own } = open(directory, { maxOctets });
+  for (let i = 0; i < 6; i++) await own.write([block(1 + i * 10, 10, 90_000)]);
+  await own.close();
+  const log: string[] = [];
+  const without = open(directory, { observers: ["two"], maxOctets, log });
+  const [left] = without.left;
+  assert.ok(left);
+  without.own.alsoOnDisk = () => left.octets;
+  without.own.makeRoom = () => left.giveUpOldest();
+  for (let i = 0; i < 4; i++) await without.own.write([block(1 + i * 10, 10, 90_000)]);
+  assert.equal(without.own.first, 1);
+  assert.equal(left.first, 21);
+  for (let i = 4; i < 8; i++) await without.own.write([block(1 + i * 10, 10, 90_000)]);
+  assert.equal(without.own.first, 1);
+  assert.equal(left.octets, 0);
+  assert.deepEqual(log, ["journal_kept", ...Array.from({ length: 6 }, () => "events_dropped")]);
+  left.close();
+  without.own.acknowledged("two", 80);
+  await without.own.close();
+  const again = open(directory, { maxOctets });
+  assert.equal(again.left[0]?.last, 60);
+  assert.equal(again.left[0]?.ackedSequence("one"), 0);
+  assert.deepEqual(await read(again.left[0] as JournalSource, 1), []);
+  again.left[0]?.acknowledged("one", 60);
+  await again.own.close();
+  assert.deepEqual(readdirSync(directory), []);
 });
 
 test("an unfinished record at the end is cut off, whatever it looks like", async (t) => {
