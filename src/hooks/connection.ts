@@ -45,6 +45,8 @@ export class HookConnection {
   description: DescribeResponse | undefined;
   /** Every capability that it has named so far. */
   readonly named = new Set<Capability>();
+  /** How often it was connected: calls of a connection before end with it, not by the server's answer. */
+  connects = 0;
   private readonly options: ConnectionOptions;
   private link: Link | undefined;
   private up = false;
@@ -129,6 +131,7 @@ export class HookConnection {
     this.pauses = 0;
     this.logged = { text: "", at: Number.NEGATIVE_INFINITY };
     this.up = true;
+    this.connects++;
     this.watch(this.link as Link);
     this.options.telemetry.hookUp(this.settings.name, true);
     const who = printable(`${answer.name} ${answer.version}`.trim());

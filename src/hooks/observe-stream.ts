@@ -58,7 +58,8 @@ export type StreamEnd =
   | {
       readonly kind: "closed";
       readonly status: Pick<grpc.StatusObject, "code" | "details">;
-      readonly heard: boolean;
+      /** It acknowledged something that was not acknowledged before. */
+      readonly progressed: boolean;
     }
   | { readonly kind: "silent" };
 
@@ -79,7 +80,7 @@ export class ObserveStream {
   private sent: number;
   private acked: number;
   private status: Pick<grpc.StatusObject, "code" | "details"> | undefined;
-  private heard = false;
+  private progressed = false;
   private silent = false;
   private finishing = false;
   private blocked = false;
@@ -124,7 +125,7 @@ export class ObserveStream {
       }
       if (this.status === undefined) return { kind: "drained" };
       if (this.silent) return { kind: "silent" };
-      return { kind: "closed", status: this.status, heard: this.heard };
+      return { kind: "closed", status: this.status, progressed: this.progressed };
     } finally {
       clearInterval(this.timer);
       clearTimeout(this.pause);
@@ -259,7 +260,6 @@ export class ObserveStream {
 
   private received(octets: Buffer): void {
     this.lastHeardAt = performance.now();
-    this.heard = true;
     let sequence: number;
     try {
       sequence = Number(fromBinary(ObserveResponseSchema, octets).ackedSequence);
@@ -272,6 +272,7 @@ export class ObserveStream {
       this.context.oddAck(sequence);
       return;
     }
+    if (sequence > this.acked) this.progressed = true;
     while (this.inFlight.length > 0 && (this.inFlight[0] as InFlight).last <= sequence) {
       const batch = this.inFlight.shift() as InFlight;
       this.unackedEvents -= batch.events;

@@ -170,6 +170,8 @@ export class Observer implements LogReader {
       const feed = left === undefined ? liveFeed(this.options.log, this.options.journal) : leftFeed(left);
       const acked = left === undefined ? this.acked : (left.ackedSequence(this.settings.name) ?? left.last);
       this.stream = new ObserveStream(client, feed, acked, this.context(feed, left));
+      const { connects } = this.options.connection;
+      const startedAt = performance.now();
       let end: StreamEnd | undefined;
       try {
         end = await this.stream.run();
@@ -183,7 +185,7 @@ export class Observer implements LogReader {
       if (!this.stopping) {
         this.stream.cancel();
         this.stream = undefined;
-        if (end?.kind !== "drained") await this.afterEnd(end);
+        if (end?.kind !== "drained") await this.afterEnd(end, connects, startedAt);
       }
       await feed.close();
     }
@@ -229,8 +231,11 @@ export class Observer implements LogReader {
     };
   }
 
-  /** A stream that carried something is opened again at once; one that did not, after a growing pause. */
-  private async afterEnd(end: StreamEnd | undefined): Promise<void> {
+  /**
+   * A stream on which something was stored is opened again at once, and one that was open for long; another, which may do
+   * the same again, after a growing pause. What ends with its connection is no failure of the stream.
+   */
+  private async afterEnd(end: StreamEnd | undefined, connects: number, startedAt: number): Promise<void> {
     const { telemetry, connection } = this.options;
     const { name } = this.settings;
     if (end?.kind === "silent") {
@@ -240,8 +245,10 @@ export class Observer implements LogReader {
       connection.reconnect("silent on Observe");
     }
     if (end?.kind === "closed") {
-      if (end.heard) this.pauses = 0;
-      if (end.status.code !== 0 && connection.isUp) {
+      if (end.progressed || performance.now() - startedAt >= LONGEST_PAUSE_MS) this.pauses = 0;
+      // That the connection is lost (a GOAWAY, too) may be known a moment after its streams have ended.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (end.status.code !== 0 && connection.isUp && connection.connects === connects) {
         const { cause, detail } = callFailure(end.status, "Observe");
         telemetry.log("warn", "observe_failed", `${name}: ${detail}`, { hook: name, cause });
       }

@@ -133,6 +133,41 @@ test("an observer that fails is reconnected to with growing pauses, and says why
   await until(() => observer.lastSequence >= 1n && observer.streams.length >= 5, "it works again");
 });
 
+test("an observer that acknowledges nothing new before it fails is reconnected to with growing pauses too", async () => {
+  for (const acknowledged of [0n, 1n]) {
+    const observer = await server();
+    observer.observe = (_, call) => call.ack(observer.lastSequence);
+    const assembled = await started([hookSettings("o", observer.address)]);
+    emit(assembled, 1);
+    await until(() => observer.lastSequence >= 1n, "the first");
+    observer.streams.length = 0;
+    observer.observe = (_, { raw, ack }) => {
+      ack(acknowledged);
+      setTimeout(() => raw.emit("error", { code: grpc.status.INTERNAL, details: "disk full" }), 5);
+    };
+    emit(assembled, 1);
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    assert.ok(observer.streams.length <= 8, `${observer.streams.length} streams in 2 s`);
+  }
+});
+
+test("a stream that ends with the connection that said GOAWAY is no failure", async () => {
+  const observer = await server();
+  const assembled = await started([hookSettings("o", observer.address)]);
+  emit(assembled, 1);
+  await until(() => observer.lastSequence >= 1n, "the first");
+  observer.drain();
+  await observer.start();
+  await until(() => observer.described === 2, "a second connection");
+  observer.streams[0]?.emit("error", { code: grpc.status.UNAVAILABLE, details: "max connection age" });
+  emit(assembled, 10, (i) => comm({ data: Buffer.from(`line ${1 + i}`) }));
+  await until(() => new Set(lines(observer.events)).size === 11, "all");
+  assert.deepEqual(
+    assembled.logs.filter(({ code }) => code === "observe_failed"),
+    [],
+  );
+});
+
 test("no more than the limit is in flight unacknowledged", async () => {
   const observer = await server();
   observer.observe = () => {};
