@@ -50,6 +50,8 @@ export class FileSink implements Sink {
   #unsynced = false;
   /** A write that failed could not be taken back: its rest has to go before the next one. */
   #damaged = false;
+  /** Why the state could not be written last; it is said once. */
+  #stateTrouble = "";
   #closed: Promise<void> | undefined;
 
   /** Opens (or makes) the file, repairs its end, and learns what it has. Rejects with a `SettingError` when it can't. */
@@ -109,6 +111,7 @@ export class FileSink implements Sink {
     const repaired = await repairEnd(this.#file);
     if (repaired !== undefined) this.#context.log(`file: ${path}: ${repaired}`);
     await recover(path, this.#file, state, this.#sources);
+    await this.#save();
   }
 
   async #write(items: readonly Item[]): Promise<void> {
@@ -119,7 +122,7 @@ export class FileSink implements Sink {
     await this.#append(lines);
     for (const item of fresh) this.#sources.mark(item);
     this.#unsaved += lines.length;
-    if (this.#unsaved >= saveEveryOctets) await this.#trySave();
+    if (this.#unsaved >= saveEveryOctets) await this.#save();
   }
 
   /** Those that are not in the file; also when the same event is there twice in one group. */
@@ -215,32 +218,34 @@ export class FileSink implements Sink {
     await this.#save();
   }
 
-  /** What is in the state is in the file, also after a crash of the machine: so the file is synced first. */
+  /** The state only saves reading at the next start: where it can't be written, sinking and rotating go on. */
   async #save(): Promise<void> {
     if (!this.#regular) return;
+    this.#unsaved = 0;
+    try {
+      await this.#writeState();
+      this.#stateTrouble = "";
+    } catch (error) {
+      const trouble = `file: the state beside ${this.#path} cannot be kept: ${(error as Error).message}`;
+      if (trouble !== this.#stateTrouble) this.#context.log(trouble);
+      this.#stateTrouble = trouble;
+    }
+  }
+
+  /** What is in the state is in the file, also after a crash of the machine: so the file is synced first. */
+  async #writeState(): Promise<void> {
     await this.#file.datasync();
     const { ino, size } = await this.#file.stat();
     const state: FileState = { version: 1, inode: ino, offset: size, ...this.#sources.save() };
     const path = `${this.#path}.state`;
     await writeFile(`${path}.new`, JSON.stringify(state), { mode: 0o600, flush: true });
     await rename(`${path}.new`, path);
-    this.#unsaved = 0;
-  }
-
-  /** The state only saves reading at the next start: where it can't be written, sinking goes on. */
-  async #trySave(): Promise<void> {
-    try {
-      await this.#save();
-    } catch (error) {
-      this.#unsaved = 0;
-      this.#context.log(`file: the state beside ${this.#path} was not saved: ${String(error)}`);
-    }
   }
 
   async #end(): Promise<void> {
     clearInterval(this.#timer);
     await this.#grouper.idle();
-    await this.#trySave();
+    await this.#save();
     await this.#file.close();
   }
 

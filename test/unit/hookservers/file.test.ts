@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   appendFile,
+  mkdir,
   mkdtemp,
   readdir,
   readFile,
@@ -202,6 +203,27 @@ test("goes on in the new file when it was renamed and SIGHUP came", async (t) =>
   await sink.store({ source, events: events.slice(0, 5) });
   assert.deepEqual(await sequences(`${path}.1`), [1, 2, 3]);
   assert.deepEqual(await sequences(path), [4, 5]);
+});
+
+test("goes on in the new file also where no state can be kept, and says that once", async (t) => {
+  const directory = await folder(t);
+  const path = join(directory, "f.json");
+  await mkdir(`${path}.state`);
+  const log: string[] = [];
+  const sink = await open(t, { path, rotateSizeOctets: 5000 }, log);
+  assert.equal(log.length, 1);
+  assert.match(log[0] ?? "", /^file: the state beside .*f\.json cannot be kept: /);
+  await sink.store({ source, events: events.slice(0, 2) });
+  await rename(path, `${path}.1`);
+  await sink.reopen();
+  await sink.store({ source, events: events.slice(0, 4) });
+  assert.deepEqual(await sequences(`${path}.1`), [1, 2]);
+  assert.deepEqual(await sequences(path), [3, 4]);
+  for (const event of events) await sink.store({ source, events: [event] });
+  await sink.store({ source, events });
+  await sink.close();
+  assert.equal((await readdir(directory)).filter((name) => /^f\.json\.\d{8}T/.test(name)).length, 1);
+  assert.equal(log.filter((line) => line.includes("state")).length, 1);
 });
 
 test("puts the file aside by size, and keeps as many as it should", async (t) => {
