@@ -66,7 +66,7 @@ complete -c warp -n '__fish_seen_subcommand_from hook' -l slack-url -x -d 'slack
 complete -c warp -n '__fish_seen_subcommand_from hook' -l url -x -d 'rspamd: where it listens, as in http://127.0.0.1:11333'
 complete -c warp -n '__fish_seen_subcommand_from hook' -l greylist -x -a 'tempfail relay' -d 'rspamd: what its action greylist does; relay where its own module defers'
 complete -c warp -n '__fish_seen_subcommand_from hook' -l timeout -x -d 'rspamd: how long it has for a message'
-complete -c warp -n '__fish_seen_subcommand_from hook' -l set -x -d 'A setting of another kind'
+complete -c warp -n '__fish_seen_subcommand_from hook' -l set -x -d 'Any setting, by its name in the file'
 complete -c warp -n '__fish_seen_subcommand_from hook' -l cert -r -F -d 'TLS on TCP: certificate chain (PEM)'
 complete -c warp -n '__fish_seen_subcommand_from hook' -l key -r -F -d 'TLS on TCP: its key'
 complete -c warp -n '__fish_seen_subcommand_from hook' -l client-ca -r -F -d 'TLS on TCP: who signs the proxies\' certificates'

@@ -3,11 +3,15 @@
  * `<name>Command(argv, settingsOf): Promise<exit status>` and its `spec` (a `CommandSpec`, or several where it has commands of its
  * own), from which help, man page, completions and reference are made. Modules are imported when they are needed.
  */
+import type { Said } from "../config/overlay.ts";
 import type { Config } from "../config/schema.ts";
 import type { CommandSpec, ParsedOptions } from "./options.ts";
 
-/** What the options (of this command) say of the configuration. Throws ConfigError, which ends the command. */
-export type SettingsOf = (options: ParsedOptions) => Config;
+/**
+ * What the options (of this command) say of the configuration; `said`: those that the proxy does not have. Throws
+ * ConfigError, which ends the command.
+ */
+export type SettingsOf = (options: ParsedOptions, said?: readonly Said[]) => Config;
 export type CommandFunction = (argv: readonly string[], settingsOf: SettingsOf) => Promise<number>;
 export interface CommandModule {
   readonly run: CommandFunction;

@@ -56,7 +56,7 @@ async function runWith(options: ParsedOptions): Promise<number> {
 }
 
 /** For the commands that read the proxy's configuration. */
-export const settingsOf: SettingsOf = (options) => loadSettings(options, process.env);
+export const settingsOf: SettingsOf = (options, said) => loadSettings(options, process.env, said);
 
 function unknownCommand(word: string): number {
   const near = nearest(

@@ -8,6 +8,8 @@
  */
 import { rmdir, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { Said } from "../config/overlay.ts";
+import { rspamd } from "../config/sections/plugins.ts";
 import { kindNames } from "../hookservers/registry.ts";
 import { type RunningServer, serveKinds } from "../hookservers/server.ts";
 import { SettingError, type SinkContext } from "../hookservers/sink.ts";
@@ -46,7 +48,7 @@ export const spec: CommandSpec = {
       choices: ["tempfail", "relay"],
     },
     { name: "timeout", value: "DURATION", help: "rspamd: how long it has for a message" },
-    { name: "set", value: "KIND.KEY=VALUE", help: "A setting of another kind", repeatable: true },
+    { name: "set", value: "KIND.KEY=VALUE", help: "Any setting, by its name in the file", repeatable: true },
     { name: "cert", value: "FILE", help: "TLS on TCP: certificate chain (PEM)", completes: "file" },
     { name: "key", value: "FILE", help: "TLS on TCP: its key", completes: "file" },
     {
@@ -83,7 +85,7 @@ export async function hookCommand(argv: readonly string[], settingsOf: SettingsO
     const signals = listenToSignals(isSupervised);
     const context: SinkContext = { env: process.env, now: Date.now, log };
     try {
-      const settings = isSupervised ? settingsFromProxy() : settingsFrom(options, settingsOf);
+      const settings = isSupervised ? settingsFromProxy() : settingsFrom(options, kinds, settingsOf);
       // What takes long (columns for years of rows) can be interrupted; the next start goes on with it.
       const interrupted = signals.stop.then(() => undefined);
       if (options.flag("init"))
@@ -150,46 +152,84 @@ async function init(kinds: readonly string[], settings: Sections, context: SinkC
   return 0;
 }
 
-/** The configuration's sections, and what the options say above them. */
-function settingsFrom(options: ParsedOptions, settingsOf: SettingsOf): Sections {
-  const { file, sqlite, mysql, slack } = settingsOf(options);
-  const keepMs = options.durationMs("keep");
-  const sections: Sections = {
-    file: {
-      ...file,
-      ...given("path", options.value("file-path")),
-      ...given("fsync", options.value("fsync")),
-      ...given("rotateSizeOctets", options.octets("rotate-size")),
-      ...given("rotateAgeMs", options.durationMs("rotate-age")),
-      ...given("rotateKeep", options.number("rotate-keep")),
-    },
-    sqlite: { ...sqlite, ...given("dsn", options.value("sqlite-dsn")), ...given("keepMs", keepMs) },
-    mysql: { ...mysql, ...given("dsn", options.value("mysql-dsn")), ...given("keepMs", keepMs) },
-    slack: {
-      ...slack,
-      ...given("channel", options.value("slack-channel")),
-      ...given("url", options.value("slack-url")),
-    },
-    rspamd: {
-      ...given("url", options.value("url")),
-      ...given("greylist", options.value("greylist")),
-      ...given("timeoutMs", options.durationMs("timeout")),
-    },
+/** Options whose value stands at these places of the file, or of what the file has no section for. */
+const places: readonly (readonly [option: string, ...paths: string[]])[] = [
+  ["file-path", "file.path"],
+  ["fsync", "file.fsync"],
+  ["rotate-size", "file.rotate_size"],
+  ["rotate-age", "file.rotate_age"],
+  ["rotate-keep", "file.rotate_keep"],
+  ["sqlite-dsn", "sqlite.dsn"],
+  ["mysql-dsn", "mysql.dsn"],
+  ["keep", "sqlite.keep", "mysql.keep"],
+  ["slack-channel", "slack.channel"],
+  ["slack-url", "slack.url"],
+  ["url", "rspamd.url"],
+  ["greylist", "rspamd.greylist"],
+  ["timeout", "rspamd.timeout"],
+];
+const sectionNames = ["file", "sqlite", "mysql", "slack"];
+
+/** The configuration's sections with what the options say above them, checked as the file is. */
+function settingsFrom(options: ParsedOptions, kinds: readonly string[], settingsOf: SettingsOf): Sections {
+  const said = [...placed(options, kinds), ...options.list("set").map(setting)];
+  const { file, sqlite, mysql, slack } = settingsOf(
+    options,
+    said.filter(({ path }) => sectionNames.includes(path[0]!)),
+  );
+  return {
+    file,
+    sqlite,
+    mysql,
+    slack,
+    rspamd: rspamdSettings(said.filter(({ path }) => path[0] === "rspamd")),
   };
-  for (const text of options.list("set")) addSetting(sections, text);
-  return sections;
 }
 
-function addSetting(sections: Sections, text: string): void {
-  const [, kind, key, value] = /^([a-z0-9_-]+)\.([A-Za-z0-9_]+)=(.*)$/s.exec(text) ?? [];
+function placed(options: ParsedOptions, kinds: readonly string[]): Said[] {
+  return places.flatMap(([option, ...paths]) => {
+    const value = options.value(option);
+    if (value === undefined) return [];
+    // One for several kinds is of those that run.
+    const concerned = paths.filter((path) => paths.length === 1 || kinds.includes(path.split(".")[0]!));
+    return concerned.map((path) => ({ path: path.split("."), value, origin: `--${option}` }));
+  });
+}
+
+/** `KIND.KEY=VALUE`, in the file's words. */
+function setting(text: string): Said {
+  const [, kind, key, value] = /^([a-z0-9_-]+)\.([A-Za-z0-9_.]+)=(.*)$/s.exec(text) ?? [];
   if (kind === undefined || key === undefined || value === undefined) {
     throw new UsageError(`--set was "${text}", should be KIND.KEY=VALUE`);
   }
-  sections[kind] = { ...sections[kind], [key]: value };
+  if (!kindNames().includes(kind)) {
+    throw new UsageError(
+      `--set ${kind}.${key}: "${kind}" is no hook server; there are: ${kindNames().join(", ")}`,
+    );
+  }
+  const isYesNo = value === "true" || value === "false";
+  return { path: [kind, ...key.split(".")], value: isYesNo ? value === "true" : value, origin: "--set" };
 }
 
-function given(key: string, value: unknown): Record<string, unknown> {
-  return value === undefined ? {} : { [key]: value };
+function rspamdSettings(said: readonly Said[]): Record<string, unknown> {
+  const result = rspamd.safeParse(
+    Object.fromEntries(said.map(({ path, value }) => [path.slice(1).join("."), value])),
+  );
+  if (result.success) return given(result.data);
+  const [issue] = result.error.issues;
+  const key = issue?.code === "unrecognized_keys" ? issue.keys[0] : issue?.path[0];
+  const { origin } = said.find(({ path }) => path.slice(1).join(".") === key)!;
+  const known = Object.keys(rspamd.in.shape).join(", ");
+  const wrong =
+    issue?.code === "unrecognized_keys"
+      ? `is no known key; known here: ${known}`
+      : `should be ${issue?.message}`;
+  throw new UsageError(`${origin}: rspamd.${String(key)} ${wrong}`);
+}
+
+/** Without what is undefined. */
+function given(settings: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
 /** By the environment, since tokens and passwords must not be seen in the list of processes. */

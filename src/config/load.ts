@@ -8,7 +8,7 @@ import { type Document, isMap, isSeq, LineCounter, type Node, type Pair, parseDo
 import { ParsedOptions, parseOptions } from "../cli/options.ts";
 import { spec } from "../cli/proxy-options.ts";
 import { checkHost } from "./host.ts";
-import { type Environment, isSamePath, type Overlay, optionOf, overlay } from "./overlay.ts";
+import { type Environment, isSamePath, type Overlay, optionOf, overlay, type Said } from "./overlay.ts";
 import { type Problem, parseConfig, pathText } from "./parse.ts";
 import type { Config } from "./schema.ts";
 
@@ -44,9 +44,16 @@ export function loadConfig(options: ParsedOptions, environment: Environment): Lo
   return read(options, environment, checkHost);
 }
 
-/** The same for a command that only needs the settings, not the files and plugins that the proxy needs. */
-export function loadSettings(options: ParsedOptions, environment: Environment): Config {
-  return read(options, environment, () => []).config;
+/**
+ * The same for a command that only needs the settings, not the files and plugins that the proxy needs. `said`: what its own
+ * options say of the file.
+ */
+export function loadSettings(
+  options: ParsedOptions,
+  environment: Environment,
+  said: readonly Said[] = [],
+): Config {
+  return read(options, environment, () => [], said).config;
 }
 
 /** The file alone, as `warp check-config FILE` looks at it. Throws ConfigError. */
@@ -65,6 +72,7 @@ function read(
   given: ParsedOptions,
   environment: Environment,
   check: (config: Config) => readonly Problem[],
+  said: readonly Said[] = [],
 ): LoadedConfig {
   const known = new Set(spec.options.map((option) => option.name));
   const options = new ParsedOptions(
@@ -74,7 +82,7 @@ function read(
   );
   const file = options.value("config");
   const source = file === undefined ? NO_FILE : openFile(file);
-  const layered = overlay(source.document, options, environment);
+  const layered = overlay(source.document, options, environment, said);
   const host = { hostname: hostname(), listenIsDefault: layered.listenIsDefault };
   const result = parseConfig(layered.document, host);
   if (result.config === undefined) throw errorOf(result.problems, source, layered);

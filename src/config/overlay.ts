@@ -16,6 +16,12 @@ export interface Overlay {
   /** Nobody named an address to listen on. */
   readonly listenIsDefault: boolean;
 }
+/** What an option of another command than the proxy's says of the file. */
+export interface Said {
+  readonly path: readonly string[];
+  readonly value: unknown;
+  readonly origin: string;
+}
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const DEFAULT_PORT = 10025;
@@ -45,7 +51,12 @@ export function isSamePath(one: readonly PropertyKey[], other: readonly Property
 }
 
 /** `file` isn't changed. Throws UsageError where a flag's form is wrong. */
-export function overlay(file: Document, options: ParsedOptions, environment: Environment): Overlay {
+export function overlay(
+  file: Document,
+  options: ParsedOptions,
+  environment: Environment,
+  said: readonly Said[] = [],
+): Overlay {
   const layer = new Layer(structuredClone(file));
   for (const [option, path] of PLACES) {
     const value = options.value(option);
@@ -61,6 +72,7 @@ export function overlay(file: Document, options: ParsedOptions, environment: Env
   setHooks(layer, options);
   setRedis(layer, options);
   setPlugins(layer, options);
+  for (const { path, value, origin } of said) layer.set(path, value, origin);
   setEnvironment(layer, environment);
   return layer;
 }

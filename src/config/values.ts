@@ -37,6 +37,11 @@ export function scalar<T>(kind: string, read: (value: unknown) => T) {
 }
 
 export const duration = scalar("duration", readDuration);
+export const positiveDuration = scalar("duration", (value) => {
+  const ms = readDuration(value);
+  if (ms < 1) throw new Unreadable("a duration of at least 1ms");
+  return ms;
+});
 export const timer = scalar("duration", (value) => {
   const ms = readDuration(value);
   if (ms < 1 || ms > LONGEST_TIMER_MS) throw new Unreadable("a duration from 1ms to 24d");
@@ -66,6 +71,12 @@ export const filePath = scalar("path", (value) => {
 export const text = scalar("text", (value) => {
   if (typeof value !== "string" || value.trim() === "") throw new Unreadable("a text that isn't empty");
   return value;
+});
+export const httpUrl = scalar("URL", (value) => {
+  const url = typeof value === "string" ? URL.parse(value) : null;
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new Unreadable("a URL of http or https, such as https://slack.example/api/");
+  return value as string;
 });
 /** Host name as a peer or a certificate says it: letters, digits, hyphens, dots; one leading "*." where asked. */
 export const hostName = scalar("host name", (value) => {

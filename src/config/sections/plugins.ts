@@ -1,11 +1,21 @@
-/** Settings of the bundled hook servers. */
+/** Settings of the bundled hook servers. Those of `rspamd` are said by options only: the file has no such section. */
 import { z } from "zod";
-import { count, duration, filePath, positiveSize, text, timer, words, yesNo } from "../values.ts";
+import {
+  count,
+  filePath,
+  httpUrl,
+  positiveDuration,
+  positiveSize,
+  text,
+  timer,
+  words,
+  yesNo,
+} from "../values.ts";
 
 export const sqlite = z
   .strictObject({
     dsn: text.optional().describe("Path, `:memory:` or `file:` URI; default: `SQLITE_DSN`, then `DSN`."),
-    keep: duration.optional().describe("How long rows are kept; default: for ever."),
+    keep: positiveDuration.optional().describe("How long rows are kept; default: for ever."),
     synchronous: words("full", "normal")
       .prefault("full")
       .describe(
@@ -18,7 +28,7 @@ export const file = z
   .strictObject({
     path: filePath.optional().describe("File that lines are appended to; default: `FILE_PATH`."),
     rotate_size: positiveSize.optional().describe("Rotate beyond this size."),
-    rotate_age: duration.optional().describe("Rotate after this time."),
+    rotate_age: positiveDuration.optional().describe("Rotate after this time."),
     rotate_keep: count(0, 10_000).prefault(10).describe("Rotated files that are kept; 0: all."),
     fsync: words("always", "interval", "never")
       .prefault("always")
@@ -41,7 +51,7 @@ export const mysql = z
       .describe(
         "`user:password@tcp(host:port)/database?params` or `mysql://…`; default: `MYSQL_DSN`, then `DSN`.",
       ),
-    keep: duration.optional().describe("How long rows are kept; default: for ever."),
+    keep: positiveDuration.optional().describe("How long rows are kept; default: for ever."),
   })
   .transform((raw) => ({ dsn: raw.dsn, keepMs: raw.keep }));
 
@@ -49,7 +59,7 @@ export const slack = z
   .strictObject({
     token: text.optional().describe("Bot token; default: `SLACK_TOKEN`."),
     channel: text.optional().describe("Channel; default: `SLACK_CHANNEL`."),
-    url: text.optional().describe("Base address of Slack's API, for a gateway or a test server."),
+    url: httpUrl.optional().describe("Base address of Slack's API, for a gateway or a test server."),
     connections: yesNo.prefault(true).describe("A notice per connection, in the original's form."),
     digest: timer
       .prefault("1m")
@@ -78,4 +88,22 @@ export const slack = z
       blockedIps: raw.thresholds.blocked_ips,
       hookFailures: raw.thresholds.hook_failures,
     },
+  }));
+
+export const rspamd = z
+  .strictObject({
+    url: httpUrl.optional(),
+    greylist: words("tempfail", "relay").optional(),
+    timeout: timer.optional(),
+    password: text.optional(),
+    concurrent_messages: count(1, 1000).optional(),
+    max_message: positiveSize.optional(),
+  })
+  .transform((raw) => ({
+    url: raw.url,
+    greylist: raw.greylist,
+    timeoutMs: raw.timeout,
+    password: raw.password,
+    concurrentMessages: raw.concurrent_messages,
+    maxMessageOctets: raw.max_message,
   }));
