@@ -104,10 +104,11 @@ function goAddress(text: string): Pick<MysqlTarget, "socketPath" | "host" | "por
   const match = /^([a-z]*)(?:\((.*)\))?$/i.exec(text);
   if (match === null)
     throw new Error("it has no address: it should be user:password@tcp(host:port)/database, or unix(/path)");
-  const [, network = "", address = ""] = match;
+  const [, said = "", address = ""] = match;
+  const network = said.toLowerCase();
   if (network === "unix") return { socketPath: address || "/tmp/mysql.sock", host: "", port: 0 };
   if (network !== "tcp" && network !== "tcp6" && network !== "") {
-    throw new Error(`"${network}" is no network of this sink: it should be tcp or unix`);
+    throw new Error(`"${said}" is no network of this sink: it should be tcp or unix`);
   }
   const parts = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(address);
   const port = parts?.[3] === undefined ? 3306 : Number(parts[3]);
@@ -127,25 +128,40 @@ function target(
   let connectTimeoutMs = 10_000;
   for (const [name, value] of parameters) {
     if (name === "tls") tls = tlsOf(value);
-    else if (name === "timeout") connectTimeoutMs = goDuration(value);
+    // Go's 0 is no limit; a sink has one.
+    else if (name === "timeout") connectTimeoutMs = goDuration(value) || connectTimeoutMs;
     else if (!ignored.has(name)) throw new Error(`"${name}" is no parameter of this sink`);
   }
   return { ...base, tls, connectTimeoutMs };
 }
 
+/** Booleans in the forms that Go's driver takes (readBool); the words are matched in any case. */
 function tlsOf(value: string): MysqlTarget["tls"] {
-  if (value === "true") return "verified";
-  if (value === "false" || value === "") return "off";
-  if (value === "skip-verify") return "unverified";
-  if (value === "preferred") return "preferred";
+  if (/^(?:1|true|TRUE|True)$/.test(value)) return "verified";
+  if (/^(?:0|false|FALSE|False|)$/.test(value)) return "off";
+  if (/^skip-verify$/i.test(value)) return "unverified";
+  if (/^preferred$/i.test(value)) return "preferred";
   throw new Error(`tls is "${value}": it should be true, false, skip-verify or preferred`);
 }
 
-const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const units: Readonly<Record<string, number>> = {
+  ns: 1e-6,
+  us: 1e-3,
+  µs: 1e-3,
+  μs: 1e-3,
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
+/** As Go's time.ParseDuration reads it (`1m30s`, `.5s`, `0`), in ms, rounded up. */
 function goDuration(value: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(value);
-  if (match === null) throw new Error(`timeout is "${value}": it should be a duration such as 5s`);
-  return Math.max(1, Math.round(Number(match[1]) * units[match[2]!]!));
+  const amounts = [...value.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)];
+  const length = amounts.reduce((sum, [text]) => sum + text.length, 0);
+  if (value !== "0" && (length !== value.length || length === 0))
+    throw new Error(`timeout is "${value}": it should be a duration such as 5s`);
+  const ms = amounts.reduce((sum, [, amount, unit]) => sum + Number(amount) * units[unit!]!, 0);
+  return Math.ceil(ms);
 }
 
 function decode(text: string): string {

@@ -193,9 +193,10 @@ export class MysqlSink implements Sink {
 /** `warp hook mysql --init`: makes the database where it is missing, and its tables. Returns where, for the user. */
 export async function initMysql(settings: MysqlSettings, context: SinkContext): Promise<string> {
   const target = targetOf(settings, context);
-  const { database, ...withoutDatabase } = await usableTls(target);
-  const connection = await mysql.createConnection(withoutDatabase);
+  let connection: mysql.Connection | undefined;
   try {
+    const { database, ...withoutDatabase } = await usableTls(target);
+    connection = await mysql.createConnection(withoutDatabase);
     const name = target.database.replaceAll("`", "``");
     await connection.query(`CREATE DATABASE IF NOT EXISTS \`${name}\` DEFAULT CHARACTER SET utf8mb4`);
     await connection.changeUser({ database: target.database });
@@ -205,7 +206,7 @@ export async function initMysql(settings: MysqlSettings, context: SinkContext): 
   } catch (error) {
     throw new SettingError(`mysql: ${describeTarget(target)}: ${(error as Error).message}`);
   } finally {
-    await connection.end();
+    await connection?.end();
   }
 }
 

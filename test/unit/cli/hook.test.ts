@@ -5,8 +5,10 @@ import { fileURLToPath } from "node:url";
 
 const program = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 /** Without `--listen`, which is asked for once the settings are right. */
-function hook(...argv: string[]) {
-  const { status, stderr } = spawnSync(process.execPath, [program, "hook", ...argv], { encoding: "utf8" });
+function hook(kind: string, ...argv: string[]) {
+  const { status, stderr } = spawnSync(process.execPath, [program, "hook", kind, ...argv], {
+    encoding: "utf8",
+  });
   return { status, stderr };
 }
 
@@ -60,4 +62,10 @@ test("settings by --set are those of the file", () => {
   const { status, stderr } = hook("file", ...right.flatMap((text) => ["--set", text]));
   assert.equal(status, 2);
   assert.match(stderr, /--listen is missing/);
+});
+
+test("--init says which server it cannot reach", () => {
+  const { status, stderr } = hook("mysql", "--init", "--mysql-dsn", "warp:secret@tcp(127.0.0.1:1)/warp");
+  assert.equal(status, 1);
+  assert.match(stderr, /^mysql: warp at 127\.0\.0\.1:1: connect ECONNREFUSED/);
 });

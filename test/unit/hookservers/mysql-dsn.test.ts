@@ -40,6 +40,13 @@ const good: readonly [dsn: string, target: Partial<MysqlTarget>][] = [
     "warp:secret@tcp(127.0.0.1:3306)/warp?tls=preferred&timeout=30s",
     { tls: "preferred", connectTimeoutMs: 30_000 },
   ],
+  [
+    "warp:secret@TCP(127.0.0.1:3306)/warp?tls=TRUE&timeout=1m30s",
+    { tls: "verified", connectTimeoutMs: 90_000 },
+  ],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?tls=1&timeout=500us", { tls: "verified", connectTimeoutMs: 1 }],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?tls=0&timeout=1h.5s", { connectTimeoutMs: 3_600_500 }],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?tls=Skip-Verify&timeout=0", { tls: "unverified" }],
   ["mysql://warp:secret@127.0.0.1/warp", {}],
   [
     "mysql://warp:s%40c%2Fret@db.example:3307/warp?tls=true",
@@ -66,6 +73,9 @@ const bad: readonly [dsn: string, says: RegExp][] = [
   ["warp:secret@tcp(127.0.0.1:3306)/warp?tsl=true", /"tsl" is no parameter/],
   ["warp:secret@tcp(127.0.0.1:3306)/warp?tls=maybe", /tls is "maybe"/],
   ["warp:secret@tcp(127.0.0.1:3306)/warp?timeout=5", /timeout is "5"/],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?timeout=1m30", /timeout is "1m30"/],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?timeout=", /timeout is ""/],
+  ["warp:secret@tcp(127.0.0.1:3306)/warp?tls=tRuE", /tls is "tRuE"/],
   ["warp:secret@tcp(127.0.0.1:3306)/w%zz", /%25/],
   ["mysql://warp:secret@host:99999/warp", /cannot be read/],
 ];
