@@ -192,12 +192,18 @@ function conditions(filter: LogFilter): { where: string[]; values: SQLInputValue
   return { where, values };
 }
 
+/**
+ * Without case: of a domain it means nothing, and a local part that differs in it only is nearly always the same (RFC 5321
+ * §2.4); who looks for one wants to see it.
+ */
 function addAddress(
   address: string,
   domain: string,
   wanted: string | undefined,
   add: (condition: string, value: SQLInputValue | undefined) => void,
 ): void {
-  if (wanted?.startsWith("@") === true) add(`${domain} = ?`, wanted.slice(1).toLowerCase());
-  else add(`${address} = ?`, wanted);
+  const at = wanted?.lastIndexOf("@") ?? -1;
+  if (wanted === undefined || at < 0) return add(`${address} = ?`, wanted);
+  add(`${domain} = ?`, wanted.slice(at + 1).toLowerCase());
+  if (at > 0) add(`instr(lower(${address}), lower(?)) = 1`, wanted.slice(0, at + 1));
 }

@@ -76,7 +76,9 @@ test("filters by sender, recipient, domain, code, class and time", async (t) => 
   assert.deepEqual(await ask("--code", "5"), ["r0@Dest0.test", "r3@Dest1.test", "r6@Dest0.test"]);
   assert.deepEqual(await ask("--code", "550", "--to", "@DEST1.test"), ["r3@Dest1.test"]);
   assert.deepEqual(await ask("--class", "blocked-ip", "--limit", "1"), ["r6@Dest0.test"]);
-  assert.deepEqual(await ask("--to", "r4@Dest0.test"), ["r4@Dest0.test"]);
+  for (const address of ["r4@Dest0.test", "R4@DEST0.TEST"])
+    assert.deepEqual(await ask("--to", address), ["r4@Dest0.test"]);
+  assert.equal((await warpLog(path, "--to", "4@Dest0.test")).stdout, "");
   assert.deepEqual(await ask("--since", "2026-03-01T12:36", "--until", "2026-03-01 12:38"), [
     "r2@Dest0.test",
     "r3@Dest1.test",
