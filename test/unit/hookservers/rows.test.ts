@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Direction, Origin, Outcome } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
+import { lineOf } from "../../../src/hookservers/lines.ts";
 import { eventId, type Item, rowsOf } from "../../../src/hookservers/rows.ts";
 import { type TableName, tableNamed, tables } from "../../../src/hookservers/schema.ts";
 import * as made from "../../integration/sinks/events.ts";
@@ -121,6 +122,28 @@ test("writes a transaction with a row for each recipient", () => {
   assert.equal(second.class, "blocked-ip");
   assert.equal(second.reply_ms, 3.5);
   assert.equal(rowOf("recipients", event, 0).domain, "example.test");
+});
+
+test("shows an address's octets that are not UTF-8", () => {
+  const octets = (text: string) => Buffer.from(text, "latin1");
+  const address = (raw: string, text: string) => ({ address: text, raw: octets(raw) });
+  for (const [raw, text, shown, domain] of [
+    ["<\xff\xfe@x.example>", "\ufffd\ufffd@x.example", "\\xff\\xfe@x.example", "x.example"],
+    [" <@r.example:a\xe2\x82@X\xc3> SIZE=5", "a\ufffd@X\ufffd", "a\\xe2\\x82@X\\xc3", "x\\xc3"],
+    ["<a\xef\xbf\xbd@x.example>", "a\ufffd@x.example", "a\ufffd@x.example", "x.example"],
+    // Where the address is among them is not known.
+    ["<\xff@x> ORCPT=\xff", "\ufffd@x", "\ufffd@x", "x"],
+  ] as const) {
+    const transaction = made.transaction([]);
+    const event = made.makeEvent(1, {
+      case: "afterTransaction",
+      value: { ...transaction.value, mailFrom: address(raw, text) },
+    });
+    const row = rowOf("transactions", event);
+    assert.deepEqual([row.mail_from, row.sender_domain], [shown, domain]);
+    const line = JSON.parse(lineOf({ event, source, receivedMs: 0 }) ?? "");
+    assert.equal(line.from, shown);
+  }
 });
 
 test("writes gaps and notices", () => {
