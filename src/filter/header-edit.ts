@@ -7,6 +7,7 @@
  * ("From …") stays the first. Fields are added before the first malformed line, since a strict reader takes that line for
  * the begin of the body; `set` and `remove` also reach fields behind it, since a lenient reader doesn't.
  */
+import { isNameOctet } from "../smtp/header-section.ts";
 import { type FieldRules, fieldProblem, foldField, nameProblem } from "./fold.ts";
 
 /** Applied in order; names and values as the hook gave them. `occurrence`: 1 = topmost, 0 = all. */
@@ -83,10 +84,6 @@ function fieldName(section: Buffer, at: number): string | undefined {
   const end = i;
   while (section[i] === 0x20 || section[i] === 0x09) i++;
   return end > at && section[i] === 0x3a ? section.toString("latin1", at, end).toLowerCase() : undefined;
-}
-
-function isNameOctet(octet: number): boolean {
-  return octet > 0x20 && octet < 0x7f && octet !== 0x3a;
 }
 
 function apply(header: Header, edit: HeaderEdit): void {

@@ -20,13 +20,54 @@ test("gives the section without the empty line, at any split", () => {
     ["A: 1\r\n", "A: 1"],
     ["", ""],
     ["A: 1\r\n\r\n", "A: 1"],
+    ["A: 1\r\n folded\r\n\t \r\nB : 2\r\n\r\nbody", "A: 1\r\n folded\r\n\t \r\nB : 2"],
+    ["no header\r\nA: 1\r\n\r\nbody", ""],
+    ["no", ""],
+    ["no colon", ""],
+    [" A: 1\r\n\r\n", ""],
+    [": 1\r\n\r\n", ""],
+    ["A: 1\r\nmalformed line\r\nB: 2\r\n\r\nbody", "A: 1"],
+    ["A: 1\r\nB\r\nbody", "A: 1"],
+    ["A: 1\r\nB", "A: 1"],
+    ["A: 1\r\nB:", "A: 1\r\nB:"],
+    ["A: 1\r\n\xe4: 2\r\nbody", "A: 1"],
+    ["A: 1\r\n\rB: 2\r\nbody", "A: 1"],
+    ["A: 1\rB\nC\r\n..D: 2\r\n.\r\n", "A: 1\rB\nC\r\n..D: 2"],
+    ["From a@x Mon\r\nA: 1\r\n\r\nbody", "From a@x Mon\r\nA: 1"],
+    [">From a@x Mon\r\nA: 1\r\n\r\nbody", ">From a@x Mon\r\nA: 1"],
+    ["From a@x Mon\r\n folded\r\n\r\nbody", "From a@x Mon"],
+    ["From a@x Mon\r\nbody text\r\n\r\n", "From a@x Mon"],
+    ["A: 1\r\nFrom here on\r\n\r\n", "A: 1"],
+    ["From: a@x\r\n\r\nbody", "From: a@x"],
   ] as const) {
     fc.assert(
       fc.property(fc.array(fc.nat(40), { maxLength: 5 }), (at) => {
-        assert.equal(collect(text, at).section().toString(), section);
+        assert.equal(collect(text, at).section().toString("latin1"), section);
       }),
     );
   }
+});
+
+test("gives the same whatever the split, and nothing but fields", () => {
+  const line = fc.constantFrom("A: 1", "B :2", " folded", "no field", "From x", ".", "", "\r", "x\n", ":");
+  fc.assert(
+    fc.property(
+      fc.array(line, { maxLength: 8 }),
+      fc.array(fc.nat(60), { maxLength: 6 }),
+      fc.nat(60),
+      (lines, at, limit) => {
+        const text = lines.join("\r\n");
+        const whole = collect(text, [], limit);
+        const split = collect(text, at, limit);
+        assert.deepEqual(split.section(), whole.section());
+        assert.equal(split.truncated, whole.truncated);
+        const section = whole.section().toString("latin1");
+        assert.ok(text.startsWith(section));
+        if (!whole.truncated)
+          assert.match(section, /^(?:From x(?:\r\n|$))?(?:(?:A: 1|B :2)(?:\r\n folded)*(?:\r\n(?!$)|$))*$/);
+      },
+    ),
+  );
 });
 
 test("stops at its limit and says so", () => {
