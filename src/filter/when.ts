@@ -83,18 +83,25 @@ export function shareOf(id: string): number {
 }
 
 export function globs(patterns: readonly string[]): (value: string) => boolean {
-  const tests = patterns.map((pattern) => {
-    const source = pattern
-      .toLowerCase()
-      .replace(/[.+^${}()|[\]\\]/g, "\\$&")
-      .replace(/\*+/g, ".*")
-      .replace(/\?/g, ".");
-    return new RegExp(`^${source}$`, "su");
-  });
+  const tests = patterns.map(glob);
   return (value) => {
     const lower = value.toLowerCase();
     return tests.some((test) => test.test(lower));
   };
+}
+
+/**
+ * Between stars, each piece is taken where it stands first and never searched again (a lookahead is not backtracked into):
+ * the work grows with the value's length only, whatever a client makes of it.
+ */
+function glob(pattern: string): RegExp {
+  const [first = "", ...others] = pattern
+    .toLowerCase()
+    .split(/\*+/)
+    .map((piece) => piece.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\?/g, "."));
+  const last = others.pop();
+  const between = others.map((piece, index) => `(?=(.*?${piece}))\\${index + 1}`);
+  return new RegExp(`^${first}${between.join("")}${last === undefined ? "" : `.*${last}`}$`, "su");
 }
 
 export function network(address: string, prefix: number): (octets: Uint8Array) => boolean {

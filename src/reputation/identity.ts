@@ -128,9 +128,29 @@ function withoutBatv(address: string): string {
 /** `list-return-1234-bob=example.org@lists` → `list-return-#@lists`: the recipient and the numbers go. */
 function withoutVerp(address: string): string {
   const { local, domain } = split(address);
-  const addressed = /^(.+?)[-+_.][^-+=@]*=[^=@]+\.[^=@]+$/s.exec(local)?.[1] ?? local;
-  const numbered = addressed.replace(/(?<=^|[-+_.=])(?=[0-9a-f]*\d)[0-9a-f]{3,}(?=$|[-+_.=])/gi, "#");
+  const numbered = local
+    .slice(0, recipientBegins(local))
+    .replace(/(?<=^|[-+_.=])(?=[0-9a-f]*\d)[0-9a-f]{3,}(?=$|[-+_.=])/gi, "#");
   return join(numbered, domain);
+}
+
+/**
+ * Where in a VERP local part the separator and the recipient's address begin (`-bob=example.org`); its length where none
+ * is. Searched from the end, in linear time: the octets are the client's.
+ */
+function recipientBegins(local: string): number {
+  const equals = local.lastIndexOf("=");
+  const dot = local.indexOf(".", equals + 2);
+  // The domain has a dot inside, and no @.
+  if (equals < 0 || dot < 0 || dot === local.length - 1 || local.includes("@", equals)) return local.length;
+  let begin = local.length;
+  for (let at = equals - 1; at > 0; at -= 1) {
+    const character = local[at]!;
+    if ("-+_.".includes(character)) begin = at;
+    // These are in no recipient's local part.
+    if ("-+=@".includes(character)) break;
+  }
+  return begin;
 }
 
 /** `alice+news@example.com` → `alice@example.com`; a local part that is all detail stays. */

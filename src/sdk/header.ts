@@ -49,7 +49,7 @@ export function parseHeader(message: Uint8Array): HeaderSection {
       bodyStart = next;
       break;
     }
-    if (!(first === 0x20 || first === 0x09) || line === start) {
+    if (!isBlank(first) || line === start) {
       finish(line);
       start = line;
     }
@@ -76,13 +76,23 @@ export function endOfHeader(octets: Buffer, from = 0): number {
 function readField(raw: Buffer): HeaderField | undefined {
   const colon = raw.indexOf(0x3a);
   if (colon <= 0) return undefined;
-  const name = raw.toString("latin1", 0, colon).replace(/[ \t]+$/, ""); // obs-optional: blanks before the colon
-  if (!/^[\x21-\x39\x3b-\x7e]+$/.test(name)) return undefined;
-  const value = raw
-    .toString("utf8", colon + 1)
-    .replace(/\r\n(?=[ \t]|$)/g, "")
-    .replace(/^[ \t]+|[ \t]+$/g, "");
+  const name = withoutBlanks(raw.toString("latin1", 0, colon)); // obs-optional: blanks before the colon
+  if (isBlank(raw[0]) || !/^[\x21-\x39\x3b-\x7e]+$/.test(name)) return undefined;
+  const value = withoutBlanks(raw.toString("utf8", colon + 1).replace(/\r\n(?=[ \t]|$)/g, ""));
   return { name, value, raw };
+}
+
+/** Blanks at both ends go. A regular expression for the end would try each run of blanks in the middle, octet by octet. */
+function withoutBlanks(text: string): string {
+  let begin = 0;
+  let end = text.length;
+  while (begin < end && isBlank(text.charCodeAt(begin))) begin++;
+  while (end > begin && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(begin, end);
+}
+
+function isBlank(code: number | undefined): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 function sameName(a: string, b: string): boolean {

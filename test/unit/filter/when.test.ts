@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { test } from "node:test";
-import { ipOctets, matcher, shareOf, type When } from "../../../src/filter/when.ts";
+import { globs, ipOctets, matcher, shareOf, type When } from "../../../src/filter/when.ts";
 import fc from "../../support/property.ts";
 import { address, envelope, SESSION } from "./fixtures.ts";
 
@@ -24,6 +24,28 @@ test("globs match whole values, without case", () => {
   assert.equal(sees({ senderDomain: ["example.?rg"] }), true);
   assert.equal(sees({ senderDomain: ["example.o"] }), false);
   assert.equal(sees({ senderDomain: ["example-org"] }), false);
+});
+
+test("globs match as a regular expression of the same meaning", () => {
+  const text = (letters: string) => fc.string({ unit: fc.constantFrom(...letters.split("")), maxLength: 10 });
+  fc.assert(
+    fc.property(text("ab.*?1"), text("ab.1"), (pattern, value) => {
+      const source = pattern.replaceAll(".", "\\.").replaceAll("*", ".*").replaceAll("?", ".");
+      assert.equal(
+        globs([pattern])(value),
+        new RegExp(`^${source}$`, "s").test(value),
+        `${pattern} ${value}`,
+      );
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test("several stars take no longer where a client sends 16 KiB that nearly match", () => {
+  const startedAt = performance.now();
+  assert.equal(globs(["*a*b*c"])("a".repeat(8_000) + "b".repeat(8_000)), false);
+  assert.equal(globs(["*.*.*.example"])(`${".".repeat(16_000)}x`), false);
+  assert.ok(performance.now() - startedAt < 250);
 });
 
 test("the null sender is <>", () => {
