@@ -2,7 +2,8 @@
  * The operator's rules: the first whose conditions all hold decides. Values of a list are joined by «or», keys by «and».
  * Names are globs (`*`, `?`) without case; addresses are matched against networks, and `self` is this host's own.
  */
-import { domainOf, globs, ipOctets, network } from "../filter/when.ts";
+import { domainGlobs, globs, ipOctets, network } from "../filter/when.ts";
+import { domainOf } from "../smtp/path.ts";
 
 export interface NetworkList {
   readonly self?: boolean;
@@ -64,9 +65,10 @@ export function compileRule(rule: Rule, isOwnAddress: (ip: string) => boolean): 
     key: string,
     patterns: readonly string[] | undefined,
     of: (f: RuleFacts) => string | undefined,
+    testOf = globs,
   ) => {
     if (patterns === undefined) return;
-    const test = globs(patterns);
+    const test = testOf(patterns);
     conditions.push([
       key,
       (facts) => {
@@ -86,9 +88,14 @@ export function compileRule(rule: Rule, isOwnAddress: (ip: string) => boolean): 
   }
   named("provider", match.provider, ({ provider }) => provider);
   named("sender", match.sender, ({ mailFrom }) => (mailFrom === "" ? "<>" : mailFrom));
-  named("sender_domain", match.senderDomain, ({ mailFrom }) => mailFrom && domainOf(mailFrom));
+  named("sender_domain", match.senderDomain, ({ mailFrom }) => mailFrom && domainOf(mailFrom), domainGlobs);
   named("auth_user", match.authUser, ({ authUser }) => authUser || undefined);
-  named("recipient_domain", match.recipientDomain, ({ recipient }) => recipient && domainOf(recipient));
+  named(
+    "recipient_domain",
+    match.recipientDomain,
+    ({ recipient }) => recipient && domainOf(recipient),
+    domainGlobs,
+  );
   if (match.tier !== undefined) {
     const tiers = new Set(match.tier);
     conditions.push(["tier", ({ tier }) => tier !== undefined && tiers.has(tier)]);

@@ -65,10 +65,12 @@ export interface SessionFacts {
 }
 
 export interface AddressFacts {
-  /** UTF-8, U+FFFD where the octets are none; empty for the null sender `<>`. */
+  /** UTF-8, `\xff` where an octet is none; empty for the null sender `<>`. What else is left out: src/smtp/path.ts. */
   readonly address: string;
   /** Everything after the colon, parameters included, as it came. */
   readonly raw: Buffer;
+  /** The path could not be read: the address is a guess, and conditions on it hold. Absent: it could. */
+  readonly unreadable?: boolean;
 }
 
 export interface ReplyFacts {

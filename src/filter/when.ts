@@ -1,7 +1,11 @@
 /**
  * Which mail a filter sees: every condition that is given must hold. Recipient domains match where one accepted recipient
- * does, so that adding a recipient never takes a message away from a filter. Globs know `*` and `?`, and no case.
+ * does, so that adding a recipient never takes a message away from a filter, and an address that servers may read in
+ * another way matches every condition, so that no way of writing it does. Globs know `*` and `?`, and no case.
  */
+import { domainToASCII, domainToUnicode } from "node:url";
+import type { AddressFacts } from "../events/events.ts";
+import { domainOf, hasPlainDomain } from "../smtp/path.ts";
 import type { FilterEnvelope } from "./contract.ts";
 
 export interface NetworkSet {
@@ -38,15 +42,19 @@ export function matcher(when: When | undefined, facts: WhenFacts): Matcher {
   if (sharePercent < 100) tests.push((envelope) => shareOf(envelope.transactionId) < sharePercent);
   if (when.sender !== undefined) {
     const sender = globs(when.sender);
-    tests.push(({ mailFrom }) => sender(mailFrom.address === "" ? "<>" : mailFrom.address));
+    tests.push(
+      ({ mailFrom }) => sender(mailFrom.address === "" ? "<>" : mailFrom.address) || isUncertain(mailFrom),
+    );
   }
   if (when.senderDomain !== undefined) {
-    const domain = globs(when.senderDomain);
-    tests.push(({ mailFrom }) => domain(domainOf(mailFrom.address)));
+    const domain = domainGlobs(when.senderDomain);
+    tests.push(({ mailFrom }) => domain(domainOf(mailFrom.address)) || isUncertain(mailFrom));
   }
   if (when.recipientDomain !== undefined) {
-    const domain = globs(when.recipientDomain);
-    tests.push(({ recipients }) => recipients.some(({ address }) => domain(domainOf(address))));
+    const domain = domainGlobs(when.recipientDomain);
+    tests.push(({ recipients }) =>
+      recipients.some((recipient) => domain(domainOf(recipient.address)) || isUncertain(recipient)),
+    );
   }
   if (when.client !== undefined) {
     const { self, networks } = when.client;
@@ -62,15 +70,9 @@ export function matcher(when: When | undefined, facts: WhenFacts): Matcher {
   return (envelope, octets) => tests.every((test) => test(envelope, octets));
 }
 
-/** The part behind the last @, in lower case, without the root's dot; empty where there is none. */
-export function domainOf(address: string): string {
-  const at = address.lastIndexOf("@");
-  return at < 0
-    ? ""
-    : address
-        .slice(at + 1)
-        .toLowerCase()
-        .replace(/\.$/, "");
+/** Another server may take it for somebody else's, or for an address of another domain. */
+function isUncertain({ address, unreadable = false }: AddressFacts): boolean {
+  return unreadable || (address !== "" && !hasPlainDomain(address));
 }
 
 /** 0 to under 100, evenly spread (FNV-1a, then mixed: ids made in one millisecond differ in a few characters only). */
@@ -80,6 +82,16 @@ export function shareOf(id: string): number {
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return (((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32) * 100;
+}
+
+const INTERNATIONAL = /[^\x00-\x7f]|xn--/;
+
+/** Domains by globs, in each of their forms: as written, in A-labels and in U-labels (RFC 5890 §2.3.2.1) they are the same. */
+export function domainGlobs(patterns: readonly string[]): (domain: string) => boolean {
+  const test = globs(patterns);
+  return (domain) =>
+    test(domain) ||
+    (INTERNATIONAL.test(domain) && (test(domainToASCII(domain)) || test(domainToUnicode(domain))));
 }
 
 export function globs(patterns: readonly string[]): (value: string) => boolean {

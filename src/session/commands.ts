@@ -8,7 +8,7 @@ import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
 import type { AddressFacts, RouteFacts } from "../events/events.ts";
 import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
-import { domainOf, type Path, parsePath } from "../smtp/path.ts";
+import { declaredSize, domainOf, type Path, parsePath } from "../smtp/path.ts";
 import { formatReply, type Reply } from "../smtp/reply.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { Greeting } from "./greeting.ts";
@@ -212,9 +212,9 @@ export class Commands {
     const { settings } = session.env;
     if (this.greeting.needsHello) return this.up.refuse(command, OWN.ehloFirst);
     const path = this.readPath(command, "FROM");
-    const size = Number(path?.parameters.get("SIZE") ?? 0);
-    if (size > settings.limits.messageOctets) return this.up.refuse(command, OWN.tooLarge);
-    if (path?.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
+    if (declaredSize(path.parameters) > settings.limits.messageOctets)
+      return this.up.refuse(command, OWN.tooLarge);
+    if (path.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
       return this.up.refuse(command, OWN.notOfferedParameter);
     if (this.chunked?.isLost) this.forgetLost();
     // Whether this one begins a transaction depends on what became of the MAIL before it.
@@ -222,7 +222,7 @@ export class Commands {
       return session.whenSettled(() => this.mail(command));
     }
     const { needs } = session.env.router;
-    const tx = this.newTransaction(command, path);
+    const tx = this.newTransaction(path);
     if (this.nested()) {
       // A leg that took it all the same would carry a sender that nobody routed.
       if (needs.sender || needs.recipient) return this.up.refuse(command, OWN.nestedMail);
@@ -241,25 +241,27 @@ export class Commands {
     return this.heldMail !== undefined || (this.tx?.mailReply !== undefined && this.tx.mailReply.code < 300);
   }
 
-  private newTransaction(command: Command, path: Path | undefined): Transaction {
+  private newTransaction(path: Path): Transaction {
     const { env } = this.session;
-    const body = path?.parameters.get("BODY")?.toUpperCase();
-    const address: AddressFacts = path ?? { address: "", raw: command.argument };
     return new Transaction(
       env.newId(),
-      { address: address.address, raw: address.raw },
-      { smtputf8: path?.parameters.has("SMTPUTF8") ?? false, eightBit: body === "8BITMIME" },
+      addressOf(path),
+      {
+        declaredOctets: declaredSize(path.parameters),
+        smtputf8: path.parameters.has("SMTPUTF8"),
+        eightBit: path.parameters.get("BODY")?.toUpperCase() === "8BITMIME",
+      },
       env.clock.now(),
     );
   }
 
-  private readPath(command: Command, word: "FROM" | "TO"): Path | undefined {
+  private readPath(command: Command, word: "FROM" | "TO"): Path {
     const path = parsePath(command.argument, word);
     const { session } = this;
-    if (path !== undefined && !path.spacing && !oddSpacing(command)) return path;
+    if (!path.unreadable && !path.spacing && !oddSpacing(command)) return path;
     session.env.telemetry.violation("downstream", "bad_path");
     const shown = command.line.toString("latin1").slice(0, 512);
-    const what = path === undefined ? "no path" : "spaces not permitted around colon";
+    const what = path.unreadable ? "no path" : "spaces not permitted around colon";
     session.recorder.note("rfc5321_violation", `RFC 5321 violation: "${shown}" (${what})`);
     return path;
   }
@@ -339,7 +341,7 @@ export class Commands {
     if (!this.legServes(decision)) {
       // Replies of the leg before, to what was pipelined ahead of this, have to come before it is left.
       await new Promise<void>((resolve) => session.whenSettled(resolve));
-      await this.replacement.route(decision, declaredSize(tx)).catch((error: unknown) => {
+      await this.replacement.route(decision, tx.declaredOctets).catch((error: unknown) => {
         if (error instanceof ReplayRefused) tx.route = { ...route, sourceIp: error.sourceIp };
         throw error;
       });
@@ -412,11 +414,9 @@ export class Commands {
   private rcpt(command: Command): void {
     // The destination, which has not seen a chunk yet, would take a recipient that no filter sees.
     if (this.chunked instanceof HeldBody) return this.up.refuse(command, OWN.bdatOutOfOrder, this.tx);
-    const path = this.readPath(command, "TO");
-    const address: AddressFacts = path ?? { address: "", raw: command.argument };
-    if (this.heldMail !== undefined)
-      return this.routeHeldMail(command, { address: address.address, raw: address.raw });
-    this.forwardRcpt(command, { address: address.address, raw: address.raw });
+    const address = addressOf(this.readPath(command, "TO"));
+    if (this.heldMail !== undefined) return this.routeHeldMail(command, address);
+    this.forwardRcpt(command, address);
   }
 
   private routeHeldMail(command: Command, address: AddressFacts): void {
@@ -520,7 +520,7 @@ export class Commands {
 
   private forwardData(command: Command, hold = false): void {
     const { session } = this;
-    const tx = this.tx ?? this.newTransaction(command, undefined);
+    const tx = this.tx ?? this.newTransaction(parsePath(command.argument, "FROM"));
     this.forward(
       command,
       (reply, latencyMs) => {
@@ -614,7 +614,6 @@ function oddSpacing(command: Command): boolean {
   return command.line.length - command.argument.length !== 5;
 }
 
-function declaredSize(tx: Transaction): number {
-  const size = /(?:^|[ \t])SIZE=(\d{1,15})/i.exec(tx.mailFrom.raw.toString("latin1"))?.[1];
-  return size === undefined ? 0 : Number(size);
+function addressOf({ address, raw, unreadable }: Path): AddressFacts {
+  return { address, raw, unreadable };
 }

@@ -29,6 +29,8 @@ export interface RecipientRecord {
 export class Transaction {
   readonly id: string;
   readonly mailFrom: AddressFacts;
+  /** `SIZE=` of MAIL; 0: none. */
+  readonly declaredOctets: number;
   readonly smtputf8: boolean;
   readonly eightBit: boolean;
   readonly startedAt: number;
@@ -64,11 +66,12 @@ export class Transaction {
   constructor(
     id: string,
     mailFrom: AddressFacts,
-    body: { readonly smtputf8: boolean; readonly eightBit: boolean },
+    body: { readonly declaredOctets: number; readonly smtputf8: boolean; readonly eightBit: boolean },
     startedAt: number,
   ) {
     this.id = id;
     this.mailFrom = mailFrom;
+    this.declaredOctets = body.declaredOctets;
     this.smtputf8 = body.smtputf8;
     this.eightBit = body.eightBit;
     this.startedAt = startedAt;

@@ -1,11 +1,16 @@
 /**
  * Paths of MAIL and RCPT, as RFC 5321 §4.1.2 has them and as real clients write them: `<>`, quoted local parts, source
- * routes, blanks around the colon, no angle brackets, local parts such as `user..name.` of mobile carriers. They are read
- * to be recorded and matched; the line itself is passed on unchanged, whatever it holds.
+ * routes, blanks around the colon, no angle brackets, local parts such as `user..name.` of mobile carriers, and comments
+ * and blanks as in RFC 5322. They are read to be recorded and matched, the way a lenient server (Postfix) reads them; the
+ * line itself is passed on unchanged, whatever it holds.
  */
+import { decodeUtf8, showOctets } from "./utf8.ts";
 
 export interface Path {
-  /** Without brackets and source route; empty for the null sender. UTF-8, U+FFFD where the octets are none. */
+  /**
+   * Without brackets, source route, comments, blanks, needless quotes and the domain's last dot; empty for the null sender.
+   * UTF-8, `\xff` where an octet is none.
+   */
   readonly address: string;
   /** Everything behind the colon as it came, parameters included. */
   readonly raw: Buffer;
@@ -13,12 +18,14 @@ export interface Path {
   readonly parameters: ReadonlyMap<string, string>;
   /** Blanks around the colon or before FROM/TO, which RFC 5321 §3.3 does not permit. */
   readonly spacing: boolean;
+  /** A bracket, quote or comment that is never closed, or what is no path at all: `address` is a guess. */
+  readonly unreadable: boolean;
 }
 
 const MAX_PARAMETERS = 64;
 
-/** Reads what follows the verb; `word` is FROM or TO. Undefined: that is no path. */
-export function parsePath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
+/** Reads what follows the verb; `word` is FROM or TO. */
+export function parsePath(argument: Buffer, word: "FROM" | "TO"): Path {
   return plainPath(argument, word) ?? anyPath(argument, word);
 }
 
@@ -29,34 +36,55 @@ function plainPath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
   if (text[begin - 1] !== "<" || text[begin - 2] !== ":") return undefined;
   if (text.slice(0, word.length).toUpperCase() !== word) return undefined;
   const end = text.indexOf(">", begin);
-  if (end < 0 || !PLAIN.test(text.slice(begin, end))) return undefined;
-  const rest =
-    text.length === end + 1 ? NO_PARAMETERS : parseParameters(argument.toString("utf8").slice(end + 1));
+  if (end < 0 || text[end - 1] === "." || !PLAIN.test(text.slice(begin, end))) return undefined;
+  const isAlone = text.length === end + 1;
+  if (!isAlone && !isBlank(text[end + 1])) return undefined;
   return {
     address: text.slice(begin, end),
     raw: argument.subarray(begin - 1),
-    parameters: rest,
+    parameters: isAlone ? NO_PARAMETERS : parseParameters(argument.toString("utf8").slice(end + 1)),
     spacing: false,
+    unreadable: false,
   };
 }
 
 const PLAIN = /^[\w.!#$%&'*+/=?^`{|}~@-]*$/;
 const NO_PARAMETERS: ReadonlyMap<string, string> = new Map();
 
-function anyPath(argument: Buffer, word: "FROM" | "TO"): Path | undefined {
-  const text = argument.toString("utf8");
+function anyPath(argument: Buffer, word: "FROM" | "TO"): Path {
+  const text = decodeUtf8(argument);
   const head = word === "FROM" ? /^([ \t]*)FROM([ \t]*):([ \t]*)/i : /^([ \t]*)TO([ \t]*):([ \t]*)/i;
   const match = head.exec(text);
-  if (match === null) return undefined;
+  if (match === null) return guess(text, argument, false);
   const raw = argument.subarray(argument.indexOf(0x3a) + 1);
+  const spacing = match[1] !== "" || match[2] !== "" || match[3] !== "";
   const rest = text.slice(match[0].length);
   const end = endOfPath(rest);
-  if (end < 0) return undefined;
+  const isBracketed = rest.startsWith("<");
+  const address = end < 0 ? undefined : addressIn(isBracketed ? rest.slice(1, end - 1) : rest.slice(0, end));
+  const behind = rest.slice(end);
+  // `Bob <b@domain>` has its address where the parameters should be, and `<a>b` has another behind it, or none.
+  const isWhole = isBracketed ? behind === "" || isBlank(behind[0]) : end > 0 && !behind.includes("<");
+  if (address === undefined || !isWhole) return guess(rest, raw, spacing);
   return {
-    address: stripRoute(rest.startsWith("<") ? rest.slice(1, end - 1) : rest.slice(0, end)),
+    address: showOctets(address),
     raw,
-    parameters: parseParameters(rest.slice(end)),
-    spacing: match[1] !== "" || match[2] !== "" || match[3] !== "",
+    parameters: parseParameters(behind),
+    spacing,
+    unreadable: false,
+  };
+}
+
+/** A path that cannot be read: most likely its address stands behind the last `<`, up to a blank or `>`. */
+function guess(text: string, raw: Buffer, spacing: boolean): Path {
+  const begin = text.lastIndexOf("<") + 1;
+  const likely = begin === 0 ? undefined : /^[ \t]*([^ \t>]+)(.*)$/s.exec(text.slice(begin));
+  return {
+    address: showOctets(likely?.[1] ?? text.trim()),
+    raw,
+    parameters: parseParameters(likely?.[2] ?? ""),
+    spacing,
+    unreadable: true,
   };
 }
 
@@ -66,20 +94,71 @@ function endOfPath(text: string): number {
   let quoted = false;
   for (let i = bracketed ? 1 : 0; i < text.length; i++) {
     const c = text[i];
-    if (quoted) {
-      if (c === "\\") i++;
-      else if (c === '"') quoted = false;
-    } else if (c === '"') quoted = true;
-    else if (bracketed ? c === ">" : c === " " || c === "\t") return bracketed ? i + 1 : i;
+    if (c === "\\") i++;
+    else if (quoted) quoted = c !== '"';
+    else if (c === '"') quoted = true;
+    else if (bracketed ? c === ">" : isBlank(c)) return bracketed ? i + 1 : i;
   }
   return bracketed || quoted ? -1 : text.length;
 }
 
-/** `@relay.example,@other:user@host` → `user@host` (source routes are accepted and ignored, RFC 5321 §4.1.2, appendix C). */
-function stripRoute(path: string): string {
-  if (!path.startsWith("@")) return path;
-  const colon = path.indexOf(":");
-  return colon < 0 ? path : path.slice(colon + 1);
+/** What may stand in a local part without quotes, dots included. */
+const UNQUOTED = /^[\w.!#$%&'*+/=?^`{|}~\x80-\uffff-]$/;
+/** Between these and a word, blanks and comments mean nothing; between two words they part them. */
+const PARTS = ".@:,;";
+
+/**
+ * The address in what stands between the brackets: source routes go (accepted and ignored, RFC 5321 §4.1.2, appendix C),
+ * comments and blanks go (RFC 5322 §3.2.2), quotes stay where they are needed (RFC 5321 §4.1.2: `"a"@b` is `a@b`), and one
+ * dot behind the domain goes. Undefined: a quote or comment without end, or another bracket.
+ */
+function addressIn(path: string): string | undefined {
+  let written = "";
+  /** Of the @ that begins the domain. */
+  let at = -1;
+  let needsQuotes = false;
+  let quoted = false;
+  let depth = 0;
+  let isParted = false;
+  for (let i = 0; i < path.length; i++) {
+    let c = path[i] as string;
+    const isPair = c === "\\" && i + 1 < path.length;
+    if (isPair) c = path[++i] as string;
+    if (depth > 0) {
+      if (!isPair && c === "(") depth++;
+      if (!isPair && c === ")") depth--;
+      continue;
+    }
+    if (isPair || (quoted && c !== '"')) {
+      needsQuotes ||= !UNQUOTED.test(c);
+    } else if (c === '"') {
+      quoted = !quoted;
+      needsQuotes ||= !quoted && written === "";
+      continue;
+    } else if (c === "(" || isBlank(c)) {
+      if (c === "(") depth = 1;
+      isParted = written !== "" && !PARTS.includes(written.at(-1) as string);
+      continue;
+    } else if (c === "<" || c === ">") {
+      return undefined;
+    } else if (c === ":" && written.startsWith("@")) {
+      written = "";
+      at = -1;
+      needsQuotes = false;
+      continue;
+    } else if (c === "@") at = written.length;
+    if (isParted && !PARTS.includes(c)) written += " ";
+    isParted = false;
+    written += c;
+  }
+  if (quoted || depth > 0) return undefined;
+  const local = at < 0 ? written : written.slice(0, at);
+  const domain = at < 0 ? "" : written.slice(at).replace(/([^.@])\.$/, "$1");
+  return needsQuotes ? `"${local.replace(/["\\]/g, "\\$&")}"${domain}` : local + domain;
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === " " || character === "\t" || character === "\v" || character === "\f";
 }
 
 function parseParameters(text: string): ReadonlyMap<string, string> {
@@ -93,8 +172,32 @@ function parseParameters(text: string): ReadonlyMap<string, string> {
   return parameters;
 }
 
-/** The domain of an address, lower-cased; empty where it has none (`<>`, `postmaster`). */
+/** Octets of `SIZE=` (RFC 1870 §4: 1 to 20 digits); 0 where MAIL declares none. */
+export function declaredSize(parameters: ReadonlyMap<string, string>): number {
+  const size = parameters.get("SIZE");
+  return size !== undefined && /^\d{1,20}$/.test(size) ? Number(size) : 0;
+}
+
+/** The domain of an address, lower-cased, without the root's dot; empty where it has none (`<>`, `postmaster`). */
 export function domainOf(address: string): string {
   const at = address.lastIndexOf("@");
-  return at < 0 ? "" : address.slice(at + 1).toLowerCase();
+  if (at < 0) return "";
+  return address.slice(at + 1, address.endsWith(".") ? -1 : undefined).toLowerCase();
 }
+
+const LABELS = /^[\w\x80-\uffff-]+(?:\.[\w\x80-\uffff-]+)*\.?$/;
+/** Servers read a route or another domain out of these, within quotes, too: `user%domain`, `domain!user`, `"a@b"@c`. */
+const ROUTED = /[@%!]/;
+
+/**
+ * Whether every server takes the address for one of this very domain: not where it has none (servers add their own), an
+ * address literal (which may be any domain's server), or a route or syntax that servers read in different ways.
+ */
+export function hasPlainDomain(address: string): boolean {
+  const at = address.lastIndexOf("@");
+  const local = address.slice(0, Math.max(at, 0));
+  const isWord = local.startsWith('"') ? local.length > 1 && local.endsWith('"') : LOCAL.test(local);
+  return isWord && !ROUTED.test(local) && LABELS.test(address.slice(at + 1));
+}
+
+const LOCAL = /^[^\s"(),:;<>[\\\]\x00-\x1f\x7f]+$/;

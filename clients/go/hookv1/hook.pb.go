@@ -1413,7 +1413,9 @@ func (x *Session) GetProvider() string {
 // A path of MAIL or RCPT.
 type Address struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Without angle brackets, as UTF-8, with U+FFFD where the octets are none; empty for the null sender <>.
+	// As a lenient server reads it: without angle brackets, source route, comments, blanks, needless quotes and the domain's last
+	// dot. UTF-8, with the four characters `\xff` where an octet is none; empty for the null sender <>. Of a path that cannot be
+	// read (a bracket that is never closed) it is a guess.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// Everything after the colon as it came, parameters included.
 	Raw           []byte `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`

@@ -2,7 +2,7 @@
 import type { Config } from "../../config/schema.ts";
 import { type TlsRule, TlsRules } from "../../egress/tls-policy.ts";
 import type { Telemetry } from "../../events/telemetry.ts";
-import { globs, ipOctets, network } from "../../filter/when.ts";
+import { domainGlobs, ipOctets, network } from "../../filter/when.ts";
 import {
   DownstreamContext,
   fingerprint,
@@ -21,7 +21,7 @@ export function sessionTls(config: Config, telemetry: Telemetry): SessionTls {
       names: rule.names,
       authorities: rule.ca === undefined ? undefined : new Set(authorities.get(rule.ca)?.map(fingerprint)),
       matchesDestination: rule.match.destination && networkTest(rule.match.destination),
-      matchesRecipientDomain: rule.match.recipientDomain && globs(rule.match.recipientDomain),
+      matchesRecipientDomain: rule.match.recipientDomain && domainGlobs(rule.match.recipientDomain),
     }),
   );
   const all = [...authorities.values()].flat();

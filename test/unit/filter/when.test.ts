@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { test } from "node:test";
 import { globs, ipOctets, matcher, shareOf, type When } from "../../../src/filter/when.ts";
+import { parsePath } from "../../../src/smtp/path.ts";
 import fc from "../../support/property.ts";
 import { address, envelope, SESSION } from "./fixtures.ts";
 
@@ -57,6 +58,58 @@ test("one recipient of a domain is enough, however it is written", () => {
   const recipients = [address("x@other.example"), address("Bob@BANK.example.")];
   assert.equal(sees({ recipientDomain: ["bank.example"] }, { recipients }), true);
   assert.equal(sees({ recipientDomain: ["bank.test"] }, { recipients }), false);
+});
+
+const seesRecipient = (line: string, domain = "bank.example") =>
+  sees({ recipientDomain: [domain] }, { recipients: [parsePath(Buffer.from(line), "TO")] });
+
+test("no way of writing a recipient takes a message away from a filter", () => {
+  for (const path of [
+    ...[
+      "<b@bank.example>",
+      "< b@bank.example >",
+      "<b@bank.example >",
+      "<b@bank.example\t>",
+      "<b@bank.example(x)>",
+    ],
+    ...[
+      "<b@(x)bank.example>",
+      '<"b"@bank.example>',
+      "<b@bank.example",
+      "Bob <b@bank.example>",
+      "<b@bank.example..>",
+    ],
+    ...["<Bob <b@bank.example>>", "<b@ bank.example>", "<@r:b@bank.example>", '"x" <b@bank.example>'],
+    // Relays and servers complete these, or read a route out of them.
+    ...[
+      "<b%bank.example@relay.example>",
+      "<bank.example!b@relay.example>",
+      '<"b@bank.example"@relay.example>',
+    ],
+    ...["<b>", "<postmaster>", "<b@[192.0.2.1]>", "<c@d>@bank.example"],
+  ]) {
+    assert.equal(seesRecipient(`TO:${path}`), true, path);
+  }
+  for (const path of ["<b@other.example>", "< b@other.example >", "<b@bank.example.other.example>"]) {
+    assert.equal(seesRecipient(`TO:${path}`), false, path);
+  }
+});
+
+test("an international domain is the same in A-labels and in U-labels", () => {
+  assert.equal(seesRecipient("TO:<b@b\u00fccher.example>", "xn--bcher-kva.example"), true);
+  assert.equal(seesRecipient("TO:<b@xn--bcher-kva.example>", "b\u00fccher.example"), true);
+  assert.equal(seesRecipient("TO:<b@\uff42\uff41nk\u3002example>"), true);
+  assert.equal(seesRecipient("TO:<b@b\u00fccher.example>"), false);
+});
+
+test("a sender that cannot be read is not the null sender, and matches every condition", () => {
+  const from = (line: string) => ({ mailFrom: parsePath(Buffer.from(line), "FROM") });
+  for (const line of ["FROM:<a@example.com", 'FROM:<a"@spam.example>', "FROM:<a%example.org@x.example>"]) {
+    assert.equal(sees({ sender: ["alice@example.org"] }, from(line)), true, line);
+    assert.equal(sees({ senderDomain: ["example.org"] }, from(line)), true, line);
+  }
+  assert.equal(sees({ sender: ["alice@example.org"] }, from('FROM:<"alice"@example.org.>')), true);
+  assert.equal(sees({ senderDomain: ["example.org"] }, from("FROM:<>")), false);
 });
 
 test("all conditions have to hold", () => {

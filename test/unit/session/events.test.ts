@@ -50,6 +50,21 @@ test("a message is told by its header section alone; with log.bodies by its firs
   }
 });
 
+test("a sender that cannot be read is on record as what it most likely is, never as the null sender", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.say("MAIL FROM:<a@example.org SIZE=5\r\n");
+  await simulation.reply("250 2.1.0 m\r\n");
+  await simulation.say("RCPT TO:< x@(y)z.example. >\r\n");
+  await simulation.reply("250 2.1.5 r\r\n");
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 ok\r\n");
+  const [record] = simulation.transactions;
+  assert.equal(record?.mailFrom.address, "a@example.org");
+  assert.equal(record?.mailFrom.raw.toString(), "<a@example.org SIZE=5");
+  assert.equal(record?.recipients[0]?.address.address, "x@z.example");
+});
+
 test("a transaction's record has every recipient's own answer", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING");

@@ -136,6 +136,13 @@ test("too large by MAIL's SIZE: 552 5.3.4 and nothing is sent", async () => {
   assert.equal(leg, "");
 });
 
+test("a SIZE that is no number (RFC 1870) is left to the destination", async () => {
+  const simulation = new Simulation({ limits: { messageOctets: 1000 } });
+  await simulation.greet("SIZE 99999999");
+  const line = "MAIL FROM:<a@b> SIZE=1e9\r\n";
+  assert.equal((await simulation.say(line)).leg, line);
+});
+
 test("too large while streaming: the leg is reset, the data swallowed, 552 5.3.4 at its end, a new leg for the next command", async () => {
   const simulation = new Simulation({ limits: { messageOctets: 100 } });
   await simulation.greet("PIPELINING");

@@ -658,7 +658,9 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
  */
 export type Address = Message<"warp.hook.v1.Address"> & {
   /**
-   * Without angle brackets, as UTF-8, with U+FFFD where the octets are none; empty for the null sender <>.
+   * As a lenient server reads it: without angle brackets, source route, comments, blanks, needless quotes and the domain's last
+   * dot. UTF-8, with the four characters `\xff` where an octet is none; empty for the null sender <>. Of a path that cannot be
+   * read (a bracket that is never closed) it is a guess.
    *
    * @generated from field: string address = 1;
    */
