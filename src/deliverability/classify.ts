@@ -63,6 +63,8 @@ function textRule(text: string, first: "4" | "5", provider: string | undefined):
     provider === undefined || provider === ""
       ? undefined
       : PROVIDER_RULES.find((rule) => rule.provider === provider && applies(rule));
+  // Another provider's wording goes before the generic ones: it is narrower, and many receivers say what a large one says
+  // (of the fixtures with a provider, generic rules first would get 25 wrong where the provider isn't known).
   return own ?? PROVIDER_RULES.find(applies) ?? GENERIC_RULES.find(applies);
 }
 

@@ -103,9 +103,26 @@ export const PROVIDER_RULES: readonly TextRule[] = [
     id: "google-unauthenticated",
     provider: "google.com",
     pattern:
-      /is unauthenticated|not authenticated|unauthenticated email|does not have authentication information|fails? to pass authentication|(?:spf|dkim|dmarc).{0,80}(?:did not pass|fail|not aligned)|didn't pass (?:spf|dkim|dmarc)/i,
+      /is unauthenticated|not authenticated|unauthenticated email|does not have authentication information|fails? to pass authentication|(?:spf|dkim|dmarc).{0,80}(?:did not pass|fail|not aligned)|didn't pass (?:spf|dkim|dmarc)|(?:rate limited|blocked) because .{0,160}\b(?:spf|dkim|dmarc)\b/i,
     class: "authentication",
     detail: "Gmail: SPF, DKIM or DMARC is missing or fails",
+    source: GOOGLE,
+  },
+  {
+    id: "google-sending-limit",
+    provider: "google.com",
+    pattern: /(?:daily|peak) (?:user sending|smtp relay)(?: sending)? (?:limit|quota) exceeded/i,
+    class: "throttled-rate",
+    detail: "Gmail's relay: this user or customer has sent too much",
+    source: GOOGLE,
+  },
+  {
+    id: "google-ip-not-authorized",
+    provider: "google.com",
+    codes: "5",
+    pattern: /the ip you're using to send mail is not authorized/i,
+    class: "blocked-ip",
+    detail: "Gmail takes no mail from this IP: a dynamic or residential one",
     source: GOOGLE,
   },
   {
@@ -315,8 +332,7 @@ export const PROVIDER_RULES: readonly TextRule[] = [
   {
     id: "yahoo-rate",
     provider: "yahoodns.net",
-    pattern:
-      /\[GL01\].*|\[RL\d*\]|too many (?:messages|connections) from your|message temporarily deferred(?! due)/i,
+    pattern: /\[GL01\].*|\[RL\d*\]|too many messages from your|message temporarily deferred(?! due)/i,
     class: "throttled-rate",
     detail: "Yahoo limits the rate of this IP",
     source: YAHOO,
@@ -629,8 +645,7 @@ export const GENERIC_RULES: readonly TextRule[] = [
   {
     id: "greylist",
     codes: "4",
-    pattern:
-      /gr[ea]y-?\s?list|postgrey|graylisted|try again in \d+ (?:seconds|minutes)|deferred.{0,40}first (?:time|contact)|please retry (?:in|after) \d+/i,
+    pattern: /gr[ea]y-?\s?list|postgrey|graylisted|deferred.{0,40}first (?:time|contact)/i,
     class: "greylisted",
     detail: "greylisting: come back later",
     source: "Postgrey, rspamd, milter-greylist, SQLgrey",
@@ -662,7 +677,7 @@ export const GENERIC_RULES: readonly TextRule[] = [
   {
     id: "too-many-connections",
     pattern:
-      /too many (?:concurrent |simultaneous |open )?(?:smtp )?(?:connections|sessions)|(?:connection|session) (?:rate|count|limit|frequency)(?: limit)? (?:exceeded|reached)|connection rate limit|(?:maximum|max) (?:number of )?(?:concurrent |simultaneous )?(?:connections|sessions)|concurrent connections? (?:limit )?exceed/i,
+      /(?:too many|excessive) (?:concurrent |simultaneous |open )?(?:smtp )?(?:connections|sessions)|(?:connection|session) (?:rate|count|limit|frequency)(?: limit)? (?:exceeded|reached)|connection rate limit|(?:maximum|max) (?:number of )?(?:concurrent |simultaneous )?(?:connections|sessions)|concurrent connections? (?:limit )?exceed/i,
     class: "throttled-connections",
     detail: "too many connections at once",
     source: `${POSTFIX}; ${EXIM}; ${EXCHANGE}`,
@@ -678,10 +693,26 @@ export const GENERIC_RULES: readonly TextRule[] = [
   {
     id: "rate",
     pattern:
-      /rate[- ]?limit|(?:message|sending|submission|delivery|mail|recipient|sender) (?:rate|frequency|volume|quota).{0,40}(?:exceed|limit|reached|too)|too (?:many|much) (?:messages|mails?|emails?|recipients per|requests)|(?:exceed|reach)(?:ed|es|s)? (?:the |its |your )?(?:hourly|daily|maximum|max|allowed|message|sending)?\s?(?:sending |message |mail |rate )?(?:limit|quota|rate)\b(?!.{0,20}(?:mailbox|storage))|throttl|slow(?:ing)? down|sending too (?:fast|many|much)|too fast|unusual(?:ly high)? (?:rate|volume|traffic)|excessive (?:volume|rate|mail)|flood/i,
+      /rate[- ]?limit|(?:message|sending|submission|delivery|mail|recipient|sender) (?:rate|frequency|volume|quota).{0,40}(?:exceed|limit|reached|too)|too (?:many|much) (?:messages|mails?|emails?|recipients per|requests)|sending limit.{0,40}(?:exceed|reached)|(?:exceed|reach)(?:ed|es|s)? (?:the |its |your )?(?:hourly|daily|maximum|max|allowed|message|sending)?\s?(?:sending |message |mail |rate )?(?:limit|quota|rate)\b(?!.{0,20}(?:mailbox|storage))|throttl|slow(?:ing)? down|sending too (?:fast|many|much)|too fast|unusual(?:ly high)? (?:rate|volume|traffic)|excessive (?:volume|rate|mail)|flood/i,
     class: "throttled-rate",
     detail: "too many messages in a time",
     source: `${POSTFIX}; ${EXIM}; ${COMMON}`,
+  },
+  {
+    id: "greylist-delay",
+    codes: "4",
+    pattern: /try again in \d+ (?:seconds|minutes)|please retry (?:in|after) \d+/i,
+    class: "greylisted",
+    detail: "come back later, for no reason that is told",
+    source: "Postgrey, rspamd, milter-greylist, SQLgrey",
+  },
+  {
+    id: "message-size",
+    pattern:
+      /message size exceeds (?!.{0,40}(?:mailbox|quota|storage)).{0,40}(?:maximum|limit)|message (?:is )?too (?:big|large|long)\b/i,
+    class: "other",
+    detail: "the message is larger than the receiver takes",
+    source: `${EXIM}; ${POSTFIX}; qmail, Sendmail`,
   },
   {
     id: "mailbox-full",
