@@ -197,25 +197,32 @@ export class ThrottleBook {
   }
 
   #judge(pair: Pair, answers: IpAnswers, now: number): void {
-    const { run, share, blockedMs, blockedMaxMs, throttledMs, throttledMaxMs } = this.#settings;
-    const total = answers.ok + answers.throttled + answers.blocked;
-    const reached = (evidence: "throttled" | "blocked") =>
-      pair.runOf === evidence &&
-      (pair.run >= run ||
-        (answers[evidence] >= run && answers[evidence] >= share * total) ||
-        // On probation one is enough.
-        (pair.level > 0 && pair.state === "slowed" && pair.until > 0));
-    if (pair.state !== "blocked" && reached("blocked")) {
+    const { run, blockedMs, blockedMaxMs, throttledMs, throttledMaxMs } = this.#settings;
+    const blocked = pair.state === "blocked" ? undefined : this.#reason(pair, answers, "blocked");
+    const throttled = isCooling(pair.state) ? undefined : this.#reason(pair, answers, "throttled");
+    if (blocked !== undefined) {
       // Throttled and then blocked is one cooling, not two.
       const level = isCooling(pair.state) ? pair.level - 1 : pair.level;
-      const ms = Math.min(blockedMs * 2 ** level, blockedMaxMs);
-      this.#cool(pair, "blocked", ms, `${pair.run} answers in a row block this IP`, now);
-    } else if (!isCooling(pair.state) && reached("throttled")) {
-      const ms = Math.min(throttledMs * 2 ** pair.level, throttledMaxMs);
-      this.#cool(pair, "throttled", ms, `${pair.run} throttled answers in a row`, now);
+      this.#cool(pair, "blocked", Math.min(blockedMs * 2 ** level, blockedMaxMs), blocked, now);
+    } else if (throttled !== undefined) {
+      this.#cool(pair, "throttled", Math.min(throttledMs * 2 ** pair.level, throttledMaxMs), throttled, now);
     } else if (pair.state === "slowed" && pair.until > 0 && pair.runOf === "ok" && pair.run >= run) {
       this.#change(pair, "normal", 0, `${pair.run} accepted in a row`, now);
     }
+  }
+
+  /** Why the answers are enough to cool the IP; undefined: they are not. */
+  #reason(pair: Pair, answers: IpAnswers, evidence: "throttled" | "blocked"): string | undefined {
+    if (pair.runOf !== evidence) return undefined;
+    const { run, share } = this.#settings;
+    const total = answers.ok + answers.throttled + answers.blocked;
+    if (pair.run >= run) return `${pair.run} ${evidence} answers in a row`;
+    if (answers[evidence] >= run && answers[evidence] >= share * total) {
+      return `${Math.round(answers[evidence])} ${evidence} of the last ${Math.round(total)} answers`;
+    }
+    // On probation one is enough.
+    const isOnProbation = pair.level > 0 && pair.state === "slowed" && pair.until > 0;
+    return isOnProbation ? `a ${evidence} answer on probation` : undefined;
   }
 
   #cool(pair: Pair, state: "throttled" | "blocked", ms: number, why: string, now: number): void {

@@ -73,6 +73,27 @@ describe("the state of an IP with a provider", () => {
     });
     assert.deepEqual(lengths, [5, 10, 20, 40, 60, 60]);
   });
+  it("says in each change why", () => {
+    const { book: states, changes } = book();
+    times(3, () => states.answered(IP, GMAIL, "throttled", 0));
+    states.answered(IP, GMAIL, "throttled", 5 * MINUTE);
+    states.answered(IP, GMAIL, "blocked", 15 * MINUTE);
+    times(4, () => {
+      times(2, () => states.answered(IP, "b", "ok", 0));
+      states.answered(IP, "b", "throttled", 0);
+    });
+    assert.deepEqual(
+      changes.map(({ why }) => why),
+      [
+        "3 throttled answers in a row",
+        "on probation after throttled",
+        "a throttled answer on probation",
+        "on probation after throttled",
+        "a blocked answer on probation",
+        "3 throttled of the last 9 answers",
+      ],
+    );
+  });
   it("is blocked by blocks of the IP, which outweigh throttles", () => {
     const { book: states } = book();
     times(3, () => states.answered(IP, GMAIL, "throttled", 0));
