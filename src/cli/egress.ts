@@ -201,6 +201,9 @@ function asText({ explanation, standing, identity }: Answer, question: Question)
   }
   if (!rules.some(({ matches }) => matches)) lines.push("rule      none matches: default");
   lines.push(`decision  ${decisionText(explanation)}`);
+  if (question.authUser !== "" && decision.kind !== "reply") {
+    lines.push("note      a login pins its leg: this decides where the client's next connection is dialled");
+  }
   for (const { ip, ehlo, weight, cause, state, why } of ips) {
     const place =
       decision.kind === "ip" ? decision.candidates.findIndex((candidate) => candidate.ip === ip) + 1 : 0;

@@ -32,6 +32,7 @@ export const crossChecks: readonly CrossCheck[] = [
   { needs: ["redis"], run: checkRedis },
   { needs: ["reputation"], run: checkReputation },
   { needs: ["pools"], run: checkPools },
+  { needs: ["pools", "workers"], run: checkConnectionShares },
   { needs: ["rules", "pools", "reputation"], run: checkRules },
   { needs: ["rules", "workers", "redis"], run: checkWorkers },
 ];
@@ -335,6 +336,15 @@ function checkRules({ rules, pools, reputation }: RawConfig, report: Report): vo
   }
   for (const name of Object.keys(pools)) {
     if (!used.has(name)) report({ path: ["pools", name], isWarning: true, text: "is named by no rule" });
+  }
+}
+
+/** A worker that may have no connection would refuse its mail, so each has one at least (src/egress/source-ips.ts). */
+function checkConnectionShares({ pools, workers }: RawConfig, report: Report): void {
+  for (const [name, { maxConnections }] of Object.entries(pools)) {
+    if (maxConnections === undefined || maxConnections >= workers) continue;
+    const text = `was ${maxConnections}, fewer than the ${workers} workers; each may open one, so there may be ${workers}`;
+    report({ path: ["pools", name, "max_connections"], isWarning: true, text });
   }
 }
 

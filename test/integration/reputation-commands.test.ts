@@ -151,6 +151,9 @@ describe("warp reputation and warp egress without Redis", () => {
     assert.match(run.stdout, /^rule +rest: matches everything$/m);
     assert.match(run.stdout, /^decision +pool shared: 203\.0\.113\.1[01]$/m);
     assert.match(run.stdout, /2001:db8::10, weight 1: not used: of the other IP family/);
+    assert.doesNotMatch(run.stdout, /^note/m);
+    run = explain("--from", "good@example.com", "--auth-user", "alice");
+    assert.match(run.stdout, /^note +a login pins its leg: .* next connection is dialled$/m);
     run = explain("--from", "x@spam.example", "--tier", "poor");
     assert.match(run.stdout, /^decision +550 5\.7\.1 sender suspended$/m);
     run = explain("--from", "<>", "--to", "a@bank.example", "--client", "198.51.100.7");

@@ -596,6 +596,11 @@ describe("a doubtful configuration", () => {
     ["a dial longer than an MTA's", "timeouts: { dial: 31s }", /^timeouts\.dial/],
     ["a line too short for AUTH", "limits: { command_line: 512 }", /^limits\.command_line .*RFC 4954/],
     ["a journal for nobody", "journal: { dir: /j }", /^journal keeps nothing/],
+    [
+      "fewer connections than workers",
+      "workers: 4\npools: { a: { ips: 192.0.2.1, max_connections: 2 } }\nrules: [{ pool: a }]",
+      /^pools\.a\.max_connections was 2, fewer than the 4 workers; .* may be 4$/,
+    ],
     ["a pool that no rule names", "pools: { a: { ips: 192.0.2.1 } }", /^pools\.a is named by no rule/],
     [
       "a deadline beyond the chain's budget",
