@@ -109,8 +109,8 @@ const PARTS = ".@:,;";
 
 /**
  * The address in what stands between the brackets: source routes go (accepted and ignored, RFC 5321 §4.1.2, appendix C),
- * comments and blanks go (RFC 5322 §3.2.2), quotes stay where they are needed (RFC 5321 §4.1.2: `"a"@b` is `a@b`), and one
- * dot behind the domain goes. Undefined: a quote or comment without end, or another bracket.
+ * comments and blanks go (RFC 5322 §3.2.2), as do empty members of a list (§4.4: `a@b,`), quotes stay where they are needed
+ * (RFC 5321 §4.1.2: `"a"@b` is `a@b`), and one dot behind the domain goes. Undefined: a quote or comment without end, or another bracket.
  */
 function addressIn(path: string): string | undefined {
   let written = "";
@@ -147,14 +147,23 @@ function addressIn(path: string): string | undefined {
       needsQuotes = false;
       continue;
     } else if (c === "@") at = written.length;
+    else if (isSeparator(c) && written === "") continue;
     if (isParted && !PARTS.includes(c)) written += " ";
     isParted = false;
     written += c;
   }
   if (quoted || depth > 0) return undefined;
+  // Whatever means nothing: `<"">`, `<(x)>`, `<;>` and `<@hop:>` are the null sender, too.
+  if (written === "") return "";
   const local = at < 0 ? written : written.slice(0, at);
-  const domain = at < 0 ? "" : written.slice(at).replace(/([^.@])\.$/, "$1");
+  let end = written.length;
+  while (end > at && isSeparator(written[end - 1])) end--;
+  const domain = at < 0 ? "" : written.slice(at, end).replace(/([^.@])\.$/, "$1");
   return needsQuotes ? `"${local.replace(/["\\]/g, "\\$&")}"${domain}` : local + domain;
+}
+
+function isSeparator(character: string | undefined): boolean {
+  return character === "," || character === ";";
 }
 
 function isBlank(character: string | undefined): boolean {

@@ -39,6 +39,14 @@ const CASES: readonly [argument: string, address: string, spacing: boolean][] = 
   ["FROM:<b ob@bank.example>", "b ob@bank.example", false],
   ["FROM:<b(x)ob@bank.example>", "b ob@bank.example", false],
   ["FROM:< >", "", false],
+  ["FROM:<(x)>", "", false],
+  ["FROM:<;>", "", false],
+  ['FROM:<"">', "", false],
+  ["FROM:<@hop.example:>", "", false],
+  ["FROM:<b@bank.example;>", "b@bank.example", false],
+  ["FROM:<, ;b@bank.example. ;(x),>", "b@bank.example", false],
+  ["FROM:<b@bank.example,c@d.example>", "b@bank.example,c@d.example", false],
+  ['FROM:<";b,"@bank.example>', '";b,"@bank.example', false],
 ];
 
 for (const [argument, address, spacing] of CASES) {
@@ -134,7 +142,7 @@ test("however a path is split by blanks and comments, it is the same address", (
 });
 
 test("the time that a path takes grows with its length only", () => {
-  for (const piece of ["(", "\\", '"', "<", " ", "@", ":", "@:", "a ", ". ", '"" ', "(x)"]) {
+  for (const piece of ["(", ";", "@;", "\\", '"', "<", " ", "@", ":", "@:", "a ", ". ", '"" ', "(x)"]) {
     const startedAt = performance.now();
     const path = parsePath(Buffer.from(`TO:<${piece.repeat(16_000)}>`), "TO");
     hasPlainDomain(path.address);
