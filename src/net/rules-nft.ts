@@ -72,13 +72,17 @@ function tproxyChains(plan: RulesPlan): Chain[] {
     // Packets of a connection that is warp's already, in either direction, its own with the client's address included.
     `meta l4proto tcp socket transparent 1 socket wildcard 0 ${setMark} accept`,
     leaveLocal,
-    ...plan.output.map(
-      ({ family, to }) =>
-        `iif lo meta mark & ${bit} == ${bit} meta nfproto ${family} ${portMatch(plan)} tproxy ${tproxyTo(family, to)} accept`,
+    ...plan.output.flatMap(({ family, to }) =>
+      handOver(
+        `iif lo meta mark & ${bit} == ${bit} meta nfproto ${family} ${portMatch(plan)}`,
+        `tproxy ${tproxyTo(family, to)} accept`,
+      ),
     ),
-    ...plan.prerouting.map(
-      ({ family, networks, inInterface, to }) =>
-        `${interfaceMatch(inInterface)}${sourceMatch(family, networks)} ${portMatch(plan)} tproxy ${tproxyTo(family, to)} ${setMark} accept`,
+    ...plan.prerouting.flatMap(({ family, networks, inInterface, to }) =>
+      handOver(
+        `${interfaceMatch(inInterface)}${sourceMatch(family, networks)} ${portMatch(plan)}`,
+        `tproxy ${tproxyTo(family, to)} ${setMark} accept`,
+      ),
     ),
   ];
   const chains: Chain[] = [
@@ -94,6 +98,14 @@ function tproxyChains(plan: RulesPlan): Chain[] {
     chains.push({ name: "output", hook, rules: [...exempt(plan), ...rules] });
   }
   return chains;
+}
+
+/**
+ * Where no transparent listener is there, `tproxy` ends its rule and not the packet, which would go on to the destination
+ * as if nothing captured it. (iptables' TPROXY drops it by itself.)
+ */
+function handOver(match: string, statements: string): string[] {
+  return [`${match} ${statements}`, `${match} drop`];
 }
 
 function portMatch(plan: RulesPlan): string {

@@ -333,5 +333,17 @@ describe("capture of other hosts' connections at a gateway", { skip }, () => {
       assert.equal(ipv6.peer, "2001:db8:1::2");
       assert.equal(toGateway.reached, "198.51.100.1");
     });
+
+    it(`lets nothing pass while nobody listens behind TPROXY, by ${form}`, async () => {
+      const given = { mode: "tproxy", client } as const;
+      await apply(gateway, given, ...args);
+      const answers = await Promise.all(
+        [sender, gateway].flatMap((from) => [connect(from, "192.0.2.10"), connect(from, "2001:db8::10")]),
+      );
+      const toGateway = await connect(sender, "198.51.100.1");
+      assert.equal(rules(gateway, given, "--remove").status, 0);
+      assert.deepEqual(answers, new Array(4).fill({ error: "ETIMEDOUT" }));
+      assert.equal(toGateway.reached, "198.51.100.1");
+    });
   }
 });

@@ -223,6 +223,16 @@ table inet warp {
     );
     assert.match(text, /meta mark 0x00000177 return\n\t\tfib daddr type local return/);
   });
+
+  it("drops behind TPROXY what no listener has taken", () => {
+    const plan = planRules(withClients(["10.0.0.0/8"], { mode: "tproxy", listen: listen("127.0.0.1") }));
+    assert.deepEqual(nftRuleset(plan).match(/\S.* (?=tproxy|drop)/gm), [
+      "iif lo meta mark & 0x00000100 == 0x00000100 meta nfproto ipv4 tcp dport { 25 } ",
+      "iif lo meta mark & 0x00000100 == 0x00000100 meta nfproto ipv4 tcp dport { 25 } ",
+      "ip saddr { 10.0.0.0/8 } tcp dport { 25 } ",
+      "ip saddr { 10.0.0.0/8 } tcp dport { 25 } ",
+    ]);
+  });
 });
 
 describe("iptablesScript", () => {
