@@ -1,14 +1,15 @@
 /**
  * `warp rules`: prints the capture rules, or applies or removes them. What it prints is complete and can be applied by
  * hand: for nftables a file for `nft -f`, with the routes of TPROXY as comments, with --iptables a shell script.
- * Applying replaces whatever form was there before, so twice is once; removing takes every form away.
+ * Applying replaces whatever form was there before, so twice is once, and never lets a connection pass in between: what
+ * the new rules do not replace goes when they are in force. Removing takes every form away.
  */
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { planRules, RulesError, type RulesInput, type RulesPlan } from "../net/rules.ts";
-import { iptablesRemoval, iptablesScript } from "../net/rules-iptables.ts";
+import { iptablesInForce, iptablesRemoval, iptablesScript } from "../net/rules-iptables.ts";
 import { nftRemoval, nftRuleset } from "../net/rules-nft.ts";
 import { routeRemoval, routeScript } from "../net/rules-routes.ts";
 import { type CommandSpec, type ParsedOptions, runCommand, UsageError } from "./options.ts";
@@ -118,7 +119,12 @@ function nftText(plan: RulesPlan): string {
 }
 
 function iptablesText(plan: RulesPlan): string {
-  const lines = [...iptablesRemoval(), ...routeRemoval(), ...routeScript(plan), ...iptablesScript(plan)];
+  const lines = [
+    ...routeScript(plan),
+    ...iptablesScript(plan),
+    ...iptablesRemoval(plan),
+    ...routeRemoval(plan),
+  ];
   return `#!/bin/sh\n${comments(heading(plan))}set -e\n${lines.join("\n")}\n${comments(portHint(plan))}`;
 }
 
@@ -160,15 +166,17 @@ function isReserved(port: number): boolean {
 
 function apply(plan: RulesPlan, iptables: boolean): number {
   if (!mayChange(iptables ? "iptables" : "nft", iptables ? "iptables" : "nftables")) return 1;
-  removeEverything();
+  const captured = isCapturing();
   const done = iptables
     ? shell([...routeScript(plan), ...iptablesScript(plan)])
     : shell(routeScript(plan)) && nft(nftRuleset(plan));
   if (!done) {
-    removeEverything();
-    complain("the rules could not be applied; nothing is captured");
+    if (!captured) removeEverything();
+    const what = captured ? "what was captured before still is" : "nothing is captured";
+    complain(`the rules could not be applied; ${what}`);
     return 1;
   }
+  if (!removeOthers(plan, iptables)) return 1;
   const who = [
     plan.output.length > 0 ? ["this host"] : [],
     plan.prerouting.flatMap(({ networks }) =>
@@ -186,6 +194,21 @@ function remove(): number {
   if (!removeEverything()) return 1;
   console.log("capturing nothing");
   return 0;
+}
+
+function isCapturing(): boolean {
+  return (
+    attempt("nft", ["list", "table", "inet", "warp"]).status === 0 ||
+    attempt("sh", ["-s"], asText(iptablesInForce())).status === 0
+  );
+}
+
+/** What was there before and is none of the plan's. */
+function removeOthers(plan: RulesPlan, iptables: boolean): boolean {
+  const others = iptables
+    ? (!hasCommand("nft") || nft(nftRemoval)) && shell(iptablesRemoval(plan))
+    : !hasCommand("iptables") || shell(iptablesRemoval());
+  return others && shell(routeRemoval(plan));
 }
 
 /** Rules first, then the routes that they lead to. */
@@ -212,9 +235,7 @@ function mayChange(command?: string, debianPackage?: string): boolean {
 }
 
 function hasCommand(name: string): boolean {
-  return (
-    spawnSync("sh", ["-c", `command -v ${name}`], { stdio: "ignore", env: systemEnvironment() }).status === 0
-  );
+  return attempt("sh", ["-c", `command -v ${name}`]).status === 0;
 }
 
 function nft(ruleset: string): boolean {
@@ -222,16 +243,24 @@ function nft(ruleset: string): boolean {
 }
 
 function shell(lines: readonly string[]): boolean {
-  return lines.length === 0 || run("sh", ["-e", "-s"], `${lines.join("\n")}\n`);
+  return lines.length === 0 || run("sh", ["-e", "-s"], asText(lines));
 }
 
 function run(command: string, args: readonly string[], input: string): boolean {
-  const done = spawnSync(command, args, { input, encoding: "utf8", env: systemEnvironment() });
+  const done = attempt(command, args, input);
   if (done.status === 0) return true;
   complain(
     `${command} ${args.join(" ")}: ${done.error?.message ?? (done.stderr.trim() || `exit ${done.status}`)}`,
   );
   return false;
+}
+
+function attempt(command: string, args: readonly string[], input = "") {
+  return spawnSync(command, args, { input, encoding: "utf8", env: systemEnvironment() });
+}
+
+function asText(lines: readonly string[]): string {
+  return `${lines.join("\n")}\n`;
 }
 
 /** nft, iptables and ip live in /usr/sbin, which not every PATH has. */

@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { Lab, labUnavailable, type Namespace, root } from "./lab.ts";
 
@@ -28,13 +29,17 @@ interface Flags {
   readonly client?: readonly string[];
 }
 
-function rules(namespace: Namespace, flags: Flags, ...args: string[]) {
-  const words = [
+function wordsOf(flags: Flags): readonly string[] {
+  return [
     ...(flags.mode === undefined ? [] : ["--mode", flags.mode]),
     ...(flags.ip ?? []).flatMap((ip) => ["--ip", ip]),
     ...(flags.client ?? []).flatMap((client) => ["--client", client]),
   ];
-  return namespace.attempt(process.execPath, [`${root}/src/cli/main.ts`, "rules", ...words, ...args]);
+}
+
+function rules(namespace: Namespace, flags: Flags, ...args: string[]) {
+  const words = [...wordsOf(flags), ...args];
+  return namespace.attempt(process.execPath, [`${root}/src/cli/main.ts`, "rules", ...words]);
 }
 
 /** Where the listeners of the stand-in have to be. */
@@ -346,4 +351,72 @@ describe("capture of other hosts' connections at a gateway", { skip }, () => {
       assert.equal(toGateway.reached, "198.51.100.1");
     });
   }
+
+  for (const { title, given, addresses, forms } of [
+    {
+      title: "by TPROXY",
+      given: { mode: "tproxy", client },
+      addresses: ["192.0.2.10", "2001:db8::10"],
+      forms: [[], [], ["--iptables"], ["--iptables"], []],
+    },
+    {
+      // Not every kernel has ip6tables' REDIRECT.
+      title: "by REDIRECT",
+      given: { mode: "redirect", client: ["198.51.100.0/24"], ip: ["0.0.0.0"] },
+      addresses: ["192.0.2.10"],
+      forms: [[], [], ["--iptables"], ["--iptables"], []],
+    },
+  ] as const) {
+    it(`lets no connection pass while the rules are applied again, in this form or the other, ${title}`, async () => {
+      const started = listenersOf(given).map((ip) =>
+        gateway.startNode("test/netns/programs/original-destination.ts", ip, String(port), "transparent"),
+      );
+      await Promise.all(started.map((listener) => listener.line(/ready/)));
+      await apply(gateway, given);
+      const knocking = sender.startNode("test/netns/programs/knock.ts", ...addresses);
+      await knocking.line(/ready/);
+      for (const args of forms) {
+        // Not by `apply`, which blocks this process: the output of the others would not be read.
+        const words = ["rules", ...wordsOf(given), "--apply", ...args];
+        const done = await gateway.complete(process.execPath, [`${root}/src/cli/main.ts`, ...words]);
+        assert.equal(done.status, 0, done.stderr);
+      }
+      knocking.child.stdin?.end();
+      const counts = JSON.parse(await knocking.line(/^\{/)) as Record<string, number>;
+      assert.equal(rules(gateway, given, "--remove").status, 0);
+      await Promise.all(started.map((listener) => listener.stop()));
+      assert.deepEqual(Object.keys(counts), ["captured"], JSON.stringify(counts));
+      assert.doesNotMatch(gateway.run("ip", "rule") + gateway.run("ip", "-6", "rule"), /fwmark/);
+      assert.doesNotMatch(gateway.run("nft", "list", "ruleset"), /warp/i);
+    });
+  }
+
+  it("leaves nothing of the mode before when another is applied, and the routes of TPROXY once", async () => {
+    const listen = { client: ["198.51.100.0/24"], ip: ["0.0.0.0"] };
+    for (const args of [[], ["--iptables"]]) {
+      await apply(gateway, { ...listen, mode: "tproxy" }, ...args);
+      await apply(gateway, { ...listen, mode: "tproxy" }, ...args);
+      assert.equal(gateway.run("ip", "rule").match(/fwmark/g)?.length, 1);
+      await apply(gateway, { ...listen, mode: "redirect" }, ...args);
+      assert.doesNotMatch(gateway.run("ip", "rule"), /fwmark/);
+      assert.doesNotMatch(gateway.run("nft", "list", "ruleset"), /tproxy/i);
+      assert.match(gateway.run("nft", "list", "ruleset"), /warp/i);
+    }
+    assert.equal(rules(gateway, listen, "--remove").status, 0);
+  });
+
+  it("keeps the capture that is there when new rules cannot be applied", async () => {
+    const given = { client, ip: ["::"] };
+    await apply(gateway, given);
+    const before = gateway.run("nft", "list", "ruleset");
+    const failing = { env: { PATH: `${lab.folder}/failing:${process.env.PATH}` } };
+    mkdirSync(`${lab.folder}/failing`);
+    writeFileSync(`${lab.folder}/failing/nft`, '#!/bin/sh\n[ "$1" = list ]\n', { mode: 0o755 });
+    const words = [`${root}/src/cli/main.ts`, "rules", ...wordsOf({ ...given, mode: "tproxy" }), "--apply"];
+    const done = gateway.attempt(process.execPath, words, failing);
+    assert.equal(done.status, 1);
+    assert.match(done.stderr, /could not be applied; what was captured before still is/);
+    assert.equal(gateway.run("nft", "list", "ruleset"), before);
+    assert.equal(rules(gateway, given, "--remove").status, 0);
+  });
 });

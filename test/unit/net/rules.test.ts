@@ -238,12 +238,16 @@ table inet warp {
 describe("iptablesScript", () => {
   it("says the same in chains of its own", () => {
     assert.deepEqual(iptablesScript(planRules({ ...defaults, listen: listen("127.0.0.1"), uid: 990 })), [
-      "iptables -w -t nat -N WARP_OUTPUT",
-      "iptables -w -t nat -A WARP_OUTPUT -m mark --mark 0x00000077 -j RETURN",
-      "iptables -w -t nat -A WARP_OUTPUT -m owner --uid-owner 990 -j RETURN",
-      "iptables -w -t nat -A WARP_OUTPUT -m addrtype --dst-type LOCAL -j RETURN",
-      "iptables -w -t nat -A WARP_OUTPUT -p tcp -m multiport --dports 25 -j REDIRECT --to-ports 10025",
-      "iptables -w -t nat -A OUTPUT -p tcp -j WARP_OUTPUT",
+      "iptables-restore -w --noflush <<'END'",
+      "*nat",
+      ":WARP_OUTPUT - [0:0]",
+      "-A WARP_OUTPUT -m mark --mark 0x00000077 -j RETURN",
+      "-A WARP_OUTPUT -m owner --uid-owner 990 -j RETURN",
+      "-A WARP_OUTPUT -m addrtype --dst-type LOCAL -j RETURN",
+      "-A WARP_OUTPUT -p tcp -m multiport --dports 25 -j REDIRECT --to-ports 10025",
+      "COMMIT",
+      "END",
+      "iptables -w -t nat -C OUTPUT -p tcp -j WARP_OUTPUT 2>/dev/null || iptables -w -t nat -A OUTPUT -p tcp -j WARP_OUTPUT",
     ]);
   });
 
@@ -254,16 +258,22 @@ describe("iptablesScript", () => {
         clients: { self: false, networks: [network("2001:db8:1::/48")] },
       }),
     );
-    assert.deepEqual(iptablesScript(plan), [
-      "ip6tables -w -t nat -N WARP_PREROUTING",
-      "ip6tables -w -t nat -A WARP_PREROUTING -m addrtype --dst-type LOCAL -j RETURN",
-      "ip6tables -w -t nat -A WARP_PREROUTING -i eth0 -s 2001:db8:1::/48 -p tcp -m multiport --dports 25 -j REDIRECT --to-ports 10025",
-      "ip6tables -w -t nat -A PREROUTING -p tcp -j WARP_PREROUTING",
+    assert.deepEqual(iptablesScript(plan).slice(0, 5), [
+      "ip6tables-restore -w --noflush <<'END'",
+      "*nat",
+      ":WARP_PREROUTING - [0:0]",
+      "-A WARP_PREROUTING -m addrtype --dst-type LOCAL -j RETURN",
+      "-A WARP_PREROUTING -i eth0 -s 2001:db8:1::/48 -p tcp -m multiport --dports 25 -j REDIRECT --to-ports 10025",
     ]);
   });
 
   it("removes the chains of both tables and both families", () => {
     assert.match(iptablesRemoval().join("\n"), /iptables ip6tables.*nat mangle.*OUTPUT PREROUTING/);
+  });
+
+  it("removes what was there before, but for the chains of the plan", () => {
+    const plan = planRules({ ...defaults, listen: listen("127.0.0.1") });
+    assert.match(iptablesRemoval(plan).join("\n"), /case .* in "iptables nat OUTPUT"\) continue;; esac/);
   });
 });
 
@@ -271,7 +281,7 @@ describe("routeScript", () => {
   it("is empty for redirect and delivers marked packets here for TPROXY", () => {
     assert.deepEqual(routeScript(planRules(defaults)), []);
     assert.deepEqual(routeScript(planRules({ ...defaults, mode: "tproxy", listen: listen("127.0.0.1") })), [
-      "ip -4 rule add fwmark 0x00000100/0x00000100 lookup 2525",
+      "ip -4 rule list | grep -qw 'fwmark 0x100/0x100 lookup 2525' || ip -4 rule add fwmark 0x100/0x100 lookup 2525",
       "ip -4 route replace local 0.0.0.0/0 dev lo table 2525",
     ]);
   });
