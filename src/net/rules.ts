@@ -12,6 +12,7 @@
 import { BlockList } from "node:net";
 
 export type Family = "ipv4" | "ipv6";
+const families = ["ipv4", "ipv6"] as const;
 
 export interface RulesAddress {
   readonly ip: string;
@@ -94,6 +95,12 @@ export function planRules(input: RulesInput): RulesPlan {
     );
   }
   const prerouting = planPrerouting(input, problems, notes);
+  for (const family of families) {
+    if (familiesHere(input).includes(family)) continue;
+    notes.push(
+      `${familyName(family)} is off on this host (no interface has such an address): nothing of it is captured`,
+    );
+  }
   if (problems.length === 0 && output.length === 0 && prerouting.length === 0) {
     problems.push("clients names nobody whose connections could be captured");
   }
@@ -122,6 +129,11 @@ function familyOf(ip: string): Family {
   return ip.includes(":") ? "ipv6" : "ipv4";
 }
 
+/** Without an address of a family not even its loopback works, and the kernel refuses TPROXY's route. */
+function familiesHere({ interfaces }: RulesInput): Family[] {
+  return families.filter((family) => interfaces.some(({ ip }) => familyOf(ip) === family));
+}
+
 /** A dual-stack listener on :: serves IPv4 too; one of the family itself is preferred. */
 function listenersFor(family: Family, input: RulesInput): RulesAddress[] {
   const own = input.listen.filter((address) => familyOf(address.ip) === family);
@@ -138,7 +150,7 @@ function wantsOutput(input: RulesInput): boolean {
 function planOutput(input: RulesInput, problems: string[], notes: string[]): OutputCapture[] {
   const found: OutputCapture[] = [];
   const missing: string[] = [];
-  for (const family of ["ipv4", "ipv6"] as const) {
+  for (const family of familiesHere(input)) {
     const loopback = family === "ipv4" ? "127.0.0.1" : "::1";
     const to = listenersFor(family, input).find(
       ({ ip }) => input.mode === "tproxy" || ip === loopback || isWildcard(ip),
@@ -165,7 +177,7 @@ function planPrerouting(input: RulesInput, problems: string[], notes: string[]):
     notes.push("other hosts' mail is not captured: clients names no network of theirs");
     return [];
   }
-  return (["ipv4", "ipv6"] as const).flatMap((family) => {
+  return familiesHere(input).flatMap((family) => {
     const mine = networks.filter((network) => network.family === (family === "ipv4" ? 4 : 6));
     if (mine.length === 0) return [];
     const listeners = preroutingListeners(family, input);

@@ -60,6 +60,18 @@ describe("warp by default", { skip }, () => {
     });
   });
 
+  it("serves such a host from the dual-stack listener that it is told to have, by TPROXY", async () => {
+    await withHost(async (lab, host, destination) => {
+      host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1");
+      const warp = await Warp.start(lab, host, { shared: ["--mode", "tproxy", "--ip", "::"] });
+      assert.match(warp.rules(), /^# IPv6 is off on this host/m);
+      await send(host, "ipv4-alone-tproxy");
+      assert.equal(await warp.sessions(), 1);
+      assert.equal(await peerOf(destination, "ipv4-alone-tproxy"), "192.0.2.1");
+      await warp.stop();
+    });
+  });
+
   it("takes an address that the host gets later for one of its own", async () => {
     await withHost(async (lab, host, destination) => {
       const warp = await Warp.start(lab, host);

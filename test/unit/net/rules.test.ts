@@ -126,6 +126,24 @@ describe("planRules for OUTPUT", () => {
   });
 });
 
+describe("planRules on a host without IPv6", () => {
+  for (const mode of ["redirect", "tproxy"] as const) {
+    it(`plans IPv4 alone, and says that IPv6 is off, with ${mode}`, () => {
+      const ipv4 = interfaces.filter(({ ip }) => !ip.includes(":"));
+      const clients = ["10.0.0.0/8", "2001:db8:1::/48"];
+      const plan = planRules(withClients(clients, { mode, listen: listen("::"), interfaces: ipv4 }));
+      const captured = [...plan.output, ...plan.prerouting].map(({ family, to }) => [family, to.ip]);
+      assert.deepEqual(captured, [
+        ["ipv4", "::"],
+        ["ipv4", "::"],
+      ]);
+      assert.deepEqual(plan.notes, [
+        "IPv6 is off on this host (no interface has such an address): nothing of it is captured",
+      ]);
+    });
+  }
+});
+
 describe("planRules for PREROUTING", () => {
   it("refuses loopback listeners, naming networks and listeners", () => {
     assert.deepEqual(problemsOf(withClients(["10.0.0.0/8"])), [
