@@ -82,6 +82,7 @@ Napi::Value CreateSocket(const Napi::CallbackInfo& info) {
     const Napi::Value mark = given.Get("mark");
     if (mark.IsNumber()) options.mark = mark.As<Napi::Number>().Uint32Value();
     options.transparent = ReadBoolean(given, "transparent", false);
+    options.ipv6_only = ReadBoolean(given, "ipv6Only", false);
     options.bind_address_no_port = ReadBoolean(given, "bindAddressNoPort", true);
     const Napi::Value bind = given.Get("bind");
     if (bind.IsObject()) {
@@ -110,6 +111,23 @@ Napi::Value CreateListener(const Napi::CallbackInfo& info) {
   const Failure failure = warp::CreateListener(options, &fd);
   if (failure.error != 0) return Throw(env, failure);
   return Napi::Number::New(env, fd);
+}
+
+Napi::Value MakeTransparent(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  const Failure failure = warp::MakeTransparent(fd);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  return info.Env().Undefined();
+}
+
+Napi::Value IsIpv6Only(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!ReadFd(info, &fd)) return info.Env().Undefined();
+  bool is_ipv6_only = false;
+  const Failure failure = warp::IsIpv6Only(fd, &is_ipv6_only);
+  if (failure.error != 0) return Throw(info.Env(), failure);
+  return Napi::Boolean::New(info.Env(), is_ipv6_only);
 }
 
 Napi::Value CloseFd(const Napi::CallbackInfo& info) {
@@ -252,6 +270,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("originalDestination", Napi::Function::New(env, OriginalDestination, "originalDestination"));
   exports.Set("createSocket", Napi::Function::New(env, CreateSocket, "createSocket"));
   exports.Set("createListener", Napi::Function::New(env, CreateListener, "createListener"));
+  exports.Set("makeTransparent", Napi::Function::New(env, MakeTransparent, "makeTransparent"));
+  exports.Set("isIpv6Only", Napi::Function::New(env, IsIpv6Only, "isIpv6Only"));
   exports.Set("closeFd", Napi::Function::New(env, CloseFd, "closeFd"));
   exports.Set("connectLocal", Napi::Function::New(env, ConnectLocal, "connectLocal"));
   exports.Set("receiveParcel", Napi::Function::New(env, ReceiveParcel, "receiveParcel"));

@@ -87,6 +87,9 @@ Failure CreateSocket(const SocketOptions& options, int* fd) {
     if (options.bind.port != 0 && !SetOption(owned.get(), SOL_SOCKET, SO_REUSEADDR, 1)) {
       return Failed("setsockopt SO_REUSEADDR");
     }
+    if (options.ipv6_only && options.family == AF_INET6 && !SetOption(owned.get(), SOL_IPV6, IPV6_V6ONLY, 1)) {
+      return Failed("setsockopt IPV6_V6ONLY");
+    }
     SocketAddress address;
     if (!ToSocketAddress(options.family, options.bind.ip, options.bind.port, &address)) return {EINVAL, "bind"};
     if (bind(owned.get(), reinterpret_cast<sockaddr*>(&address.storage), address.length) != 0) {
@@ -114,6 +117,22 @@ Failure CreateListener(const ListenerOptions& options, int* fd) {
   if (bind(owned.get(), reinterpret_cast<sockaddr*>(&address.storage), address.length) != 0) return Failed("bind");
   if (listen(owned.get(), options.backlog) != 0) return Failed("listen");
   *fd = owned.release();
+  return {};
+}
+
+Failure MakeTransparent(int fd) {
+  int family = 0;
+  socklen_t length = sizeof(family);
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) return Failed("getsockopt SO_DOMAIN");
+  if (!SetTransparent(fd, family)) return Failed("setsockopt IP_TRANSPARENT");
+  return {};
+}
+
+Failure IsIpv6Only(int fd, bool* out) {
+  int value = 0;
+  socklen_t length = sizeof(value);
+  if (getsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &value, &length) != 0) return Failed("getsockopt IPV6_V6ONLY");
+  *out = value != 0;
   return {};
 }
 

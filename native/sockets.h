@@ -22,6 +22,8 @@ struct SocketOptions {
   uint32_t mark = 0;
   bool transparent = false;
   bool bind_address_no_port = true;
+  // IPV6_V6ONLY: `bind` leaves the port to IPv4.
+  bool ipv6_only = false;
   bool has_bind = false;
   Endpoint bind = {"", 0};
 };
@@ -42,6 +44,12 @@ Failure CreateSocket(const SocketOptions& options, int* fd);
 
 // A non-blocking, close-on-exec TCP socket that listens. `*fd` is set only where nothing failed.
 Failure CreateListener(const ListenerOptions& options, int* fd);
+
+// IP_TRANSPARENT on a socket that somebody else made; it may listen already.
+Failure MakeTransparent(int fd);
+
+// Whether an IPv6 socket leaves IPv4 alone (IPV6_V6ONLY).
+Failure IsIpv6Only(int fd, bool* out);
 
 Failure CloseFd(int fd);
 

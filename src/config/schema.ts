@@ -25,7 +25,9 @@ export const configSchema = z.strictObject({
     .describe("Name of this proxy in events, metrics and Redis; default: the host's name."),
   listen: listOf(listenAddress)
     .prefault(["127.0.0.1:10025", "[::1]:10025"])
-    .describe("Where it listens. Of the default, a family that the host lacks is skipped."),
+    .describe(
+      "Where it listens. Of the default, a family that the host lacks is skipped. `[::]` takes IPv4 too, unless IPv4 addresses of the same port are listed beside it.",
+    ),
   workers: count(1, 256).prefault(1).describe("Processes that accept connections."),
   capture: capture.prefault({}).describe("How connections reach warp, and which."),
   clients: clientNetworks.prefault(["self"]).describe("Who may connect; `self`: every address of this host."),

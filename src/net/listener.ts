@@ -16,6 +16,8 @@ export interface ListenerOptions {
   /** Several processes accept on this port. */
   readonly reusePort: boolean;
   readonly transparent: boolean;
+  /** "::" without IPv4. */
+  readonly ipv6Only?: boolean | undefined;
   /** A listening socket that was handed to this process; it is used as it is. */
   readonly fd?: number | undefined;
 }
@@ -53,7 +55,10 @@ export function listen(
   });
 }
 
-function bind(server: Server, { address, reusePort, transparent, fd }: ListenerOptions): void {
+function bind(
+  server: Server,
+  { address, reusePort, transparent, ipv6Only = false, fd }: ListenerOptions,
+): void {
   if (fd !== undefined) {
     // node:net calls listen(2) again; without a number the queue would shrink to 511.
     server.listen({ fd }, BACKLOG);
@@ -64,11 +69,12 @@ function bind(server: Server, { address, reusePort, transparent, fd }: ListenerO
         port: address.port,
         reusePort,
         transparent,
+        ipv6Only,
         backlog: BACKLOG,
       }),
     });
   } else {
-    server.listen({ host: address.ip, port: address.port, backlog: BACKLOG });
+    server.listen({ host: address.ip, port: address.port, ipv6Only, backlog: BACKLOG });
   }
 }
 

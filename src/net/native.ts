@@ -38,6 +38,8 @@ export interface NativeSocketOptions {
   readonly transparent?: boolean | undefined;
   /** IP_BIND_ADDRESS_NO_PORT, default true; without effect where `bind` names a port. */
   readonly bindAddressNoPort?: boolean | undefined;
+  /** Where `bind` is "::": the port stays free for IPv4. */
+  readonly ipv6Only?: boolean | undefined;
   /** The source address; port 0 or none leaves the port to connect. EADDRNOTAVAIL: this host doesn't have it. */
   readonly bind?: { readonly ip: string; readonly port?: number | undefined } | undefined;
 }
@@ -74,6 +76,10 @@ export interface Native {
   createSocket(family: 4 | 6, options?: NativeSocketOptions): number;
   /** A TCP socket that already listens; gives its fd. */
   createListener(options: NativeListenerOptions): number;
+  /** IP_TRANSPARENT on a socket that somebody else made, also where it listens already; EPERM without CAP_NET_ADMIN. */
+  makeTransparent(fd: number): void;
+  /** Whether an IPv6 socket leaves IPv4 alone; throws for one of IPv4. */
+  isIpv6Only(fd: number): boolean;
   /** For error paths, before the fd was handed to a net.Socket or net.Server. */
   closeFd(fd: number): void;
 
@@ -129,6 +135,8 @@ function missing(unavailable: string): Native {
     originalDestination: refuse,
     createSocket: refuse,
     createListener: refuse,
+    makeTransparent: refuse,
+    isIpv6Only: refuse,
     closeFd: refuse,
     connectLocal: refuse,
     receiveParcel: refuse,
@@ -161,6 +169,8 @@ function withErrorNames(addon: Addon): Native {
     originalDestination: (fd) => named(() => addon.originalDestination(fd)),
     createSocket: (family, options) => named(() => addon.createSocket(family, options)),
     createListener: (options) => named(() => addon.createListener(options)),
+    makeTransparent: (fd) => named(() => addon.makeTransparent(fd)),
+    isIpv6Only: (fd) => named(() => addon.isIpv6Only(fd)),
     closeFd: (fd) => named(() => addon.closeFd(fd)),
     connectLocal: (name, timeoutMs) => named(() => addon.connectLocal(name, timeoutMs)),
     receiveParcel: (fd) => named(() => addon.receiveParcel(fd)),

@@ -10,6 +10,7 @@
  */
 
 import { BlockList } from "node:net";
+import { isDualStack } from "./dual-stack.ts";
 
 export type Family = "ipv4" | "ipv6";
 const families = ["ipv4", "ipv6"] as const;
@@ -137,7 +138,7 @@ function familiesHere({ interfaces }: RulesInput): Family[] {
 /** A dual-stack listener on :: serves IPv4 too; one of the family itself is preferred. */
 function listenersFor(family: Family, input: RulesInput): RulesAddress[] {
   const own = input.listen.filter((address) => familyOf(address.ip) === family);
-  const dual = family === "ipv4" ? input.listen.filter((address) => address.ip === "::") : [];
+  const dual = family === "ipv4" ? input.listen.filter((address) => isDualStack(address, input.listen)) : [];
   return [...own, ...dual];
 }
 

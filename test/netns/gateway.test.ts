@@ -130,6 +130,17 @@ describe("a gateway with warp", { skip }, () => {
     });
   });
 
+  it("by TPROXY takes over the sockets of a process that had another mode", async () => {
+    const listen = 'listen: ["[::]:10025"]';
+    const before = await Warp.start(lab, gateway, { config: listen, capture: false });
+    await during(`${listen}${usesItsOwn}`, async () => {
+      assert.equal(await before.program.ended, 0);
+      const [four, six] = await exchange("tproxy-inherited");
+      assert.equal(four.peer, "192.0.2.1");
+      assert.equal(six.peer, "2001:db8::1");
+    });
+  });
+
   it("by TPROXY captures the gateway's own mail too", async () => {
     await during(keepsTheClient, async () => {
       const id = "tproxy-own";

@@ -17,6 +17,7 @@ import type { Telemetry } from "../../events/telemetry.ts";
 import { createHooks, type HookSettings, type Hooks } from "../../hooks/index.ts";
 import { UlidSource } from "../../hooks/ulid.ts";
 import { NodeDialer } from "../../net/dial.ts";
+import { isDualStack } from "../../net/dual-stack.ts";
 import { type Listener, listen } from "../../net/listener.ts";
 import { isLoopback, LocalAddresses } from "../../net/local-addresses.ts";
 import type { AdmissionRules } from "../../session/admission.ts";
@@ -124,7 +125,8 @@ export class SmtpProxy {
     const { listen: addresses, listenIsDefault } = this.config;
     for (const [index, address] of addresses.entries()) {
       try {
-        const options = { address, reusePort: false, transparent: false };
+        const ipv6Only = address.ip === "::" && !isDualStack(address, addresses);
+        const options = { address, reusePort: false, transparent: false, ipv6Only };
         // Negative, since no descriptor is known here.
         this.listeners.set(-1 - index, await listen(options, this.accepted));
       } catch (error) {

@@ -8,6 +8,7 @@
 import { isIPv6 } from "node:net";
 import type { Config } from "../../config/schema.ts";
 import type { Endpoint } from "../../events/events.ts";
+import { isDualStack } from "../../net/dual-stack.ts";
 import { type NativeError, native } from "../../net/native.ts";
 
 export interface OpenAddress {
@@ -24,14 +25,15 @@ export function endpointText({ ip, port }: Endpoint): string {
 }
 
 /**
- * One entry for each address of `listen`: those in `given` as they are, the others made. Of the default addresses one that
+ * One entry for each address of `listen`: those in `given` made fit for `capture.mode`, the others made. Of the default addresses one that
  * the host lacks is left out. Throws a plain text; nothing made by it stays open then.
  */
 export function openAddresses(config: Config, given: readonly OpenAddress[]): OpenAddress[] {
   const opened: OpenAddress[] = [];
   try {
-    for (const address of config.listen) {
+    for (const address of wantedAddresses(config.listen, given)) {
       const found = given.find((one) => endpointText(one.address) === endpointText(address));
+      if (found !== undefined && config.capture.mode === "tproxy") makeTransparent(found);
       const made = found ?? makeOrSkip(address, config);
       if (made !== undefined) opened.push(made);
     }
@@ -40,6 +42,43 @@ export function openAddresses(config: Config, given: readonly OpenAddress[]): Op
   } catch (error) {
     closeAddresses(opened.filter((one) => !given.includes(one)));
     throw error;
+  }
+}
+
+/**
+ * A socket on :: that listens already takes IPv4 or does not, for good. So one that does serves for 0.0.0.0 as well, and
+ * one that does not is used together with the 0.0.0.0 that came with it: `listen` may change from one to the other at a
+ * restart. Throws where neither is what `listen` says.
+ */
+function wantedAddresses(listen: readonly Endpoint[], given: readonly OpenAddress[]): readonly Endpoint[] {
+  let wanted = listen;
+  for (const { address, fds } of given) {
+    const { ip, port } = address;
+    const listed = listen.find((one) => one.ip === "::" && one.port === port);
+    if (ip !== "::" || listed === undefined) continue;
+    const takesIpv4 = !native.isIpv6Only(fds[0] as number);
+    if (takesIpv4 === isDualStack(listed, listen)) continue;
+    const all = takesIpv4 ? listen : given.map((one) => one.address);
+    const ipv4 = all.filter((one) => one.port === port && !isIPv6(one.ip));
+    if (ipv4.some((one) => one.ip !== "0.0.0.0")) {
+      throw new Error(
+        `listen: the socket on ${endpointText(address)} that was handed to us ${takesIpv4 ? "takes IPv4 too" : "takes no IPv4"}, which cannot be changed while it listens: stop warp, and start it again`,
+      );
+    }
+    wanted = takesIpv4 ? wanted.filter((one) => !ipv4.includes(one)) : [...wanted, ...ipv4];
+  }
+  return wanted;
+}
+
+/** Who made it may have had another mode; without IP_TRANSPARENT a TPROXY rule passes it over. */
+function makeTransparent({ address, fds }: OpenAddress): void {
+  try {
+    for (const fd of fds) native.makeTransparent(fd);
+  } catch (error) {
+    throw new Error(
+      `listen: capture.mode tproxy cannot use the socket on ${endpointText(address)} that was handed to us: ${(error as Error).message}`,
+      { cause: error },
+    );
   }
 }
 
@@ -58,7 +97,7 @@ export function socketsOf(addresses: readonly OpenAddress[], worker: number, wor
 
 function makeOrSkip(address: Endpoint, config: Config): OpenAddress | undefined {
   try {
-    return make(address, config);
+    return make(address, config, address.ip === "::" && !isDualStack(address, config.listen));
   } catch (error) {
     const { code } = error as NativeError;
     const absent = code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT";
@@ -88,19 +127,19 @@ function why(error: unknown): string {
   return message;
 }
 
-function make(address: Endpoint, { workers, capture }: Config): OpenAddress {
+function make(address: Endpoint, { workers, capture }: Config, ipv6Only: boolean): OpenAddress {
   const transparent = capture.mode === "tproxy";
   const family = isIPv6(address.ip) ? 6 : 4;
   // With SO_REUSEPORT another process of this user that listens there would share the port without a word.
   if (workers > 1 && address.port !== 0) {
-    native.closeFd(native.createSocket(family, { transparent, bind: address }));
+    native.closeFd(native.createSocket(family, { transparent, ipv6Only, bind: address }));
   }
   const fds: number[] = [];
   try {
     let bound = address;
     for (let index = 0; index < Math.min(workers, MAX_SOCKETS); index++) {
       const reusePort = workers > 1;
-      fds.push(native.createListener({ ...bound, reusePort, transparent, backlog: 4096 }));
+      fds.push(native.createListener({ ...bound, reusePort, transparent, ipv6Only, backlog: 4096 }));
       if (index === 0) bound = { ip: address.ip, port: native.listeningAddress(fds[0] as number).port };
     }
     return { address: bound, fds };

@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import { endpointText } from "../../../src/cli/proxy/sockets.ts";
 import { native } from "../../../src/net/native.ts";
 import { Client, Crowd } from "./client.ts";
 import { Destination } from "./destination.ts";
@@ -140,6 +141,38 @@ describe("restart", { skip, timeout: 120_000 }, () => {
     assert.equal(await launched.stop(), 0);
     assert.equal(await before.closed, 0);
   });
+
+  const dual = ["::"];
+  const pair = ["0.0.0.0", "::"];
+  for (const { title, rounds, sockets } of [
+    { title: "[::] to both wildcards and back", rounds: [dual, pair, dual], sockets: dual },
+    { title: "both wildcards to [::] and back", rounds: [pair, dual, pair], sockets: pair },
+  ]) {
+    it(`loses no connection when listen changes from ${title}`, async (test) => {
+      const destination = await Destination.listen();
+      test.after(() => destination.close());
+      const port = await freePort();
+      const flags = ["--port", `${port}`, "--destination", destination.address, "--client", "127.0.0.0/8"];
+      const all: Warp[] = [];
+      test.after(() => Promise.all(all.map((warp) => warp.stop("SIGKILL"))));
+      let crowd: Crowd | undefined;
+      test.after(() => crowd?.abandon());
+      for (const [index, ips] of rounds.entries()) {
+        const before = all.at(-1);
+        const more = [...ips.flatMap((ip) => ["--ip", ip]), "--workers", `${1 + (index % 2)}`];
+        const warp = await Warp.start([...flags, ...more]);
+        all.push(warp);
+        if (before !== undefined) assert.equal(await before.closed, 0);
+        const listens = sockets.map((ip) => `warp listens to ${endpointText({ ip, port })}`);
+        assert.deepEqual(new Set(warp.lines.filter((line) => line.startsWith("warp "))), new Set(listens));
+        crowd ??= new Crowd(port, 2);
+      }
+      await crowd?.stop();
+      assert.deepEqual([...(crowd?.troubles ?? [])], []);
+      assert.ok((crowd?.accepted.length ?? 0) > 0);
+      assert.equal(await all.at(-1)?.stop(), 0);
+    });
+  }
 
   it("hands over to one at a time: of two that start together, the second takes over from the first", async (test) => {
     const destination = await Destination.listen();

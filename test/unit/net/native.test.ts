@@ -181,6 +181,27 @@ describe("native addon", { skip: linux ? false : "the addon is built on Linux on
     });
   });
 
+  describe("what a socket that somebody else made is", () => {
+    it("may become transparent while it listens, with the right to", {
+      skip: root ? false : "needs root",
+    }, () => {
+      for (const ip of ["127.0.0.1", "::1", "::"]) {
+        const fd = native.createListener({ ip, port: 0 });
+        native.makeTransparent(fd);
+        native.closeFd(fd);
+      }
+      assert.throws(() => native.makeTransparent(0x7fff), failsWith("EBADF", "getsockopt SO_DOMAIN"));
+    });
+
+    it("is told of IPv6 alone and of both families", () => {
+      for (const ipv6Only of [true, false]) {
+        const fd = native.createListener({ ip: "::", port: 0, ipv6Only });
+        assert.equal(native.isIpv6Only(fd), ipv6Only);
+        native.closeFd(fd);
+      }
+    });
+  });
+
   describe("originalDestination", () => {
     it("fails with the name of the error for what is no socket", () => {
       assert.throws(() => native.originalDestination(0x7fff), failsWith("EBADF", "getsockname"));

@@ -126,6 +126,17 @@ describe("planRules for OUTPUT", () => {
   });
 });
 
+describe("planRules with listeners of both families on one port", () => {
+  it("sends IPv4 to the IPv4 one, since :: is IPv6 alone then", () => {
+    const plan = planRules(withClients(["10.0.0.0/8"], { mode: "tproxy", listen: listen("::", "0.0.0.0") }));
+    assert.equal(plan.prerouting[0]?.to.ip, "0.0.0.0");
+    assert.match(
+      problemsOf(withClients(["10.0.0.0/8"], { listen: listen("::", "127.0.0.1") })).join(),
+      /can receive the IPv4 connections/,
+    );
+  });
+});
+
 describe("planRules on a host without IPv6", () => {
   for (const mode of ["redirect", "tproxy"] as const) {
     it(`plans IPv4 alone, and says that IPv6 is off, with ${mode}`, () => {
