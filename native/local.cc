@@ -41,10 +41,12 @@ Failure ConnectLocal(const std::string& name, int timeout_ms, int* fd) {
   const int owned = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (owned < 0) return Failed("socket");
   const timeval timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+  // Such a connect is done at once, unless somebody listens who never accepts: that is nobody to wait for.
+  const timeval at_once = {0, 100 * 1000};
   Failure failure;
   uint32_t uid = 0;
   if (setsockopt(owned, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) != 0 ||
-      setsockopt(owned, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) != 0) {
+      setsockopt(owned, SOL_SOCKET, SO_SNDTIMEO, &at_once, sizeof(at_once)) != 0) {
     failure = Failed("setsockopt SO_RCVTIMEO");
   } else if (connect(owned, reinterpret_cast<sockaddr*>(&address), length) != 0) {
     failure = Failed("connect");

@@ -84,8 +84,9 @@ export interface Native {
   closeFd(fd: number): void;
 
   /**
-   * Connects to the abstract Unix socket `name` (without its leading NUL); gives its fd, which blocks for at most
-   * `timeoutMs`. ECONNREFUSED: nobody listens there; EPERM: neither this user nor root does.
+   * Connects to the abstract Unix socket `name` (without its leading NUL); gives its fd, which waits for a parcel
+   * for at most `timeoutMs`. ECONNREFUSED: nobody listens there; EPERM: neither this user nor root does; EAGAIN: whoever
+   * does never accepts.
    */
   connectLocal(name: string, timeoutMs: number): number;
   /** Waits for one parcel on such an fd; an empty text: the peer is gone. The descriptors belong to the caller. */

@@ -28,7 +28,10 @@ import { endpointText, type OpenAddress } from "./sockets.ts";
 const VERSION = 1;
 const CONNECT_MS = 3000;
 const YOURS_MS = 10_000;
+/** A name that is in use is tried again so often: first while the process before us may still have it, then slowly. */
 const NAME_MS = 10_000;
+const NAME_PAUSE_MS = 50;
+const NAME_SLOW_PAUSE_MS = 5000;
 
 export interface HandedOver {
   readonly addresses: readonly OpenAddress[];
@@ -80,7 +83,9 @@ export class Predecessor implements HandedOver {
     } catch (error) {
       if (fd !== undefined) native.closeFd(fd);
       if ((error as NativeError).code === "ECONNREFUSED") return undefined;
-      const text = `the process that listens on ${endpointText(address)} does not hand over`;
+      const text = isStranger(error)
+        ? `${strangerText(nameOf(address))}: no process that listens on ${endpointText(address)} can be taken over from`
+        : `the process that listens on ${endpointText(address)} does not hand over`;
       log("warn", "no_handover", text, {}, error);
       return undefined;
     }
@@ -126,6 +131,7 @@ export class Handover {
   private readonly log: Telemetry["log"];
   private readonly taken: () => void;
   private servers: Server[] = [];
+  private closed = false;
   /** Who was offered the sockets and has not taken them yet; others wait until it has, or has given up. */
   private candidate: Socket | undefined;
   private readonly queue = new Set<Socket>();
@@ -137,39 +143,55 @@ export class Handover {
     this.taken = taken;
   }
 
-  /** Takes the names. One that is still in use is waited for; without it we serve, but nobody can take over from us. */
+  /** Takes the names that are free. One that is not is waited for meanwhile; until then nobody can take over from us. */
   async open(): Promise<void> {
-    await Promise.all(this.offered.addresses.map(({ address }) => this.listen(nameOf(address))));
+    const names = this.offered.addresses.map(({ address }) => nameOf(address));
+    await Promise.all(
+      names.map(async (name) => {
+        const error = await this.listen(name);
+        if (error !== undefined) void this.waitFor(name, error);
+      }),
+    );
   }
 
   close(): void {
+    this.closed = true;
     for (const server of this.servers.splice(0)) server.close();
     // They find the one that has taken over.
     for (const socket of this.queue) socket.destroy();
   }
 
-  private async listen(name: string): Promise<void> {
-    const until = performance.now() + NAME_MS;
-    for (;;) {
-      try {
-        this.servers.push(await this.tryToListen(name));
-        return;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE" || performance.now() > until) {
-          const text = `the name "${name}" cannot be had: the next warp will not be able to take over`;
-          this.log("warn", "no_handover", text, {}, error);
-          return;
-        }
-        await wait(50);
+  private async waitFor(name: string, reason: Error): Promise<void> {
+    const isInUse = (reason as NodeJS.ErrnoException).code === "EADDRINUSE";
+    const strangerHasIt = isInUse && isStrangers(name);
+    const patientUntil = isInUse && !strangerHasIt ? performance.now() + NAME_MS : 0;
+    let isTold = false;
+    for (let error: Error | undefined = reason; error !== undefined && !this.closed; ) {
+      if (!isTold && performance.now() > patientUntil) {
+        const what = strangerHasIt
+          ? strangerText(name)
+          : `the name "${name}" cannot be had (ss -xlp shows who has it)`;
+        this.log("warn", "no_handover", `${what}: the next warp will not be able to take over`, {}, error);
+        isTold = true;
       }
+      await wait(isTold ? NAME_SLOW_PAUSE_MS : NAME_PAUSE_MS);
+      if (!this.closed) error = await this.listen(name);
+    }
+    if (isTold && !this.closed) {
+      this.log("info", "handover_possible", `the name "${name}" is ours now: the next warp can take over`);
     }
   }
 
-  private tryToListen(name: string): Promise<Server> {
+  /** Undefined: the name is ours. */
+  private listen(name: string): Promise<Error | undefined> {
     const server = createServer((socket) => this.asked(socket));
-    return new Promise((resolve, reject) => {
-      server.once("error", reject);
-      server.listen({ path: `\0${name}` }, () => resolve(server));
+    return new Promise((resolve) => {
+      server.once("error", resolve);
+      server.listen({ path: `\0${name}` }, () => {
+        if (this.closed) server.close();
+        else this.servers.push(server);
+        resolve(undefined);
+      });
     });
   }
 
@@ -230,6 +252,25 @@ function offeredAddress({ address, fds }: OpenAddress): OfferedAddress {
 
 function nameOf(address: Endpoint): string {
   return `warp ${endpointText(address)}`;
+}
+
+/** Names have no owner: anybody may take one. */
+function isStrangers(name: string): boolean {
+  try {
+    native.closeFd(native.connectLocal(name, CONNECT_MS));
+    return false;
+  } catch (error) {
+    return isStranger(error);
+  }
+}
+
+function isStranger(error: unknown): boolean {
+  const { code, syscall } = error as NativeError;
+  return syscall === "connect" && code === "EPERM";
+}
+
+function strangerText(name: string): string {
+  return `the name "${name}" is held by a process of another user (ss -xlp shows it)`;
 }
 
 function wait(ms: number): Promise<void> {

@@ -1,10 +1,10 @@
 /** A restart loses no session and refuses no connection: the next process gets the very same listening sockets. */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { endpointText } from "../../../src/cli/proxy/sockets.ts";
 import { native } from "../../../src/net/native.ts";
 import { Client, Crowd } from "./client.ts";
 import { Destination } from "./destination.ts";
@@ -144,9 +144,10 @@ describe("restart", { skip, timeout: 120_000 }, () => {
 
   const dual = ["::"];
   const pair = ["0.0.0.0", "::"];
+  const [ofIpv4, ofBoth] = [/^warp listens to 0\.0\.0\.0:/, /^warp listens to \[::\]:/];
   for (const { title, rounds, sockets } of [
-    { title: "[::] to both wildcards and back", rounds: [dual, pair, dual], sockets: dual },
-    { title: "both wildcards to [::] and back", rounds: [pair, dual, pair], sockets: pair },
+    { title: "[::] to both wildcards and back", rounds: [dual, pair, dual], sockets: [ofBoth] },
+    { title: "both wildcards to [::] and back", rounds: [pair, dual, pair], sockets: [ofIpv4, ofBoth] },
   ]) {
     it(`loses no connection when listen changes from ${title}`, async (test) => {
       const destination = await Destination.listen();
@@ -163,8 +164,8 @@ describe("restart", { skip, timeout: 120_000 }, () => {
         const warp = await Warp.start([...flags, ...more]);
         all.push(warp);
         if (before !== undefined) assert.equal(await before.closed, 0);
-        const listens = sockets.map((ip) => `warp listens to ${endpointText({ ip, port })}`);
-        assert.deepEqual(new Set(warp.lines.filter((line) => line.startsWith("warp "))), new Set(listens));
+        for (const line of sockets) await warp.line(line);
+        assert.equal(warp.lines.filter((line) => line.startsWith("warp ")).length, sockets.length);
         crowd ??= new Crowd(port, 2);
       }
       await crowd?.stop();
@@ -192,6 +193,36 @@ describe("restart", { skip, timeout: 120_000 }, () => {
     assert.deepEqual([...crowd.troubles], []);
     const last = both.find((warp) => warp !== first);
     assert.equal(await last?.stop(), 0);
+  });
+
+  it("is ready at once though another user has its name, says so, and takes the name when it is free", {
+    skip: stranger,
+  }, async (test) => {
+    const destination = await Destination.listen();
+    test.after(() => destination.close());
+    const { port, flags } = await flagsFor(destination);
+    const squat =
+      "import os,socket,sys\nos.setuid(1)\ns=socket.socket(socket.AF_UNIX)\n" +
+      "s.bind('\\0warp 127.0.0.1:'+sys.argv[1])\ns.listen(int(sys.argv[2]))\nprint('ready',flush=True)\n" +
+      // A queue that is full: whoever connects waits for it to be accepted.
+      "c=socket.socket(socket.AF_UNIX)\nc.connect(s.getsockname())\nsys.stdin.read()\n";
+    for (const queue of ["5", "0"]) {
+      const other = spawn("python3", ["-c", squat, `${port}`, queue], { stdio: ["pipe", "pipe", "inherit"] });
+      test.after(() => other.kill("SIGKILL"));
+      await once(other.stdout, "data");
+      const startedAt = performance.now();
+      const warp = await Warp.start(flags);
+      test.after(() => warp.stop("SIGKILL"));
+      assert.ok(performance.now() - startedAt < 3000, `${performance.now() - startedAt} ms`);
+      if (queue === "5") {
+        const { msg } = await warp.record("no_handover");
+        assert.match(String(msg), /^the name "warp 127\.0\.0\.1:\d+" is held by a process of another user/);
+        await warp.line(/the next warp will not be able to take over/);
+      }
+      other.kill("SIGKILL");
+      if (queue === "5") await warp.record("handover_possible");
+      assert.equal(await warp.stop(), 0);
+    }
   });
 
   it("hands its sockets to nobody but its own user and root", { skip: stranger }, async (test) => {
