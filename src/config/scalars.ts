@@ -212,6 +212,9 @@ function splitHostPort(value: unknown, wanted: string, lowestPort: 0 | 1): HostP
   const host = match?.[1] ?? match?.[2] ?? "";
   const port = Number(match?.[3]);
   if (match === null || (match[1] !== undefined && isIP(match[1]) !== 6)) throw new Unreadable(wanted);
+  if (isIP(host) === 6 && (host.includes("%") || /^fe[89ab]/i.test(host))) {
+    throw new Unreadable(`${wanted}; not a link-local address, which is one only together with an interface`);
+  }
   if (port < lowestPort || port > 65535) throw new Unreadable(`${wanted}; a port is ${lowestPort} to 65535`);
   if (
     isIP(host) === 0 &&
