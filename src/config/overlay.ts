@@ -24,7 +24,7 @@ export interface Said {
 }
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-const DEFAULT_PORT = 10025;
+export const DEFAULT_PORT = 10025;
 const DEFAULT_IPS = ["127.0.0.1", "::1"];
 /** Options whose value simply stands at one place of the file. */
 const PLACES: readonly (readonly [option: string, path: readonly string[]])[] = [

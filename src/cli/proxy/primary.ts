@@ -8,6 +8,7 @@
  */
 import { spawn } from "node:child_process";
 import type { LoadedConfig } from "../../config/load.ts";
+import { DEFAULT_PORT } from "../../config/overlay.ts";
 import { readIpPort } from "../../config/scalars.ts";
 import type { Endpoint } from "../../events/events.ts";
 import { type Plugins, startPlugins } from "../../hooks/plugins.ts";
@@ -159,6 +160,11 @@ export class Primary {
     const { config } = this.loaded;
     if (given.length === 0) return;
     if (config.listenIsDefault) {
+      for (const port of new Set(config.listen.map((address) => address.port))) {
+        if (port === DEFAULT_PORT || given.some((address) => address.port === port)) continue;
+        const text = `port ${port} is not used: the service manager gave us ${given.map(endpointText).join(", ")}`;
+        this.log("warn", "port_not_used", text);
+      }
       this.loaded = { ...this.loaded, config: { ...config, listen: given } };
       return;
     }

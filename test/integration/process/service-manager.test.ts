@@ -143,6 +143,29 @@ describe("socket activation", { skip, timeout: 60_000 }, () => {
   }
 });
 
+describe("socket activation beside --port", { skip, timeout: 60_000 }, () => {
+  it("says that the sockets count, and not another port", async (test) => {
+    const fd = native.createListener({ ip: "127.0.0.1", port: 0 });
+    test.after(() => native.closeFd(fd));
+    const { port } = native.listeningAddress(fd);
+    const shell = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh"];
+    for (const [said, warnings] of [
+      [await freePort(), 1],
+      [port, 0],
+    ] as const) {
+      const flags = ["--destination", "127.0.0.1:9", "--port", `${said}`];
+      const warp = await Warp.start(flags, { fds: [fd], under: shell });
+      test.after(() => warp.stop("SIGKILL"));
+      await warp.line(new RegExp(`^warp listens to 127\\.0\\.0\\.1:${port}$`));
+      assert.equal(await warp.stop(), 0);
+      const records = warp.records("port_not_used");
+      assert.equal(records.length, warnings);
+      const text = `port ${said} is not used: the service manager gave us 127.0.0.1:${port}`;
+      if (warnings > 0) assert.equal(records[0]?.msg, text);
+    }
+  });
+});
+
 function endProcess(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
