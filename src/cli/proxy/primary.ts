@@ -11,6 +11,7 @@ import type { LoadedConfig } from "../../config/load.ts";
 import { DEFAULT_PORT } from "../../config/overlay.ts";
 import { readIpPort } from "../../config/scalars.ts";
 import type { Endpoint } from "../../events/events.ts";
+import type { Telemetry } from "../../events/telemetry.ts";
 import { type Plugins, startPlugins } from "../../hooks/plugins.ts";
 import { native } from "../../net/native.ts";
 import { serveTelemetry, type TelemetryServer } from "../../telemetry/http.ts";
@@ -139,8 +140,9 @@ export class Primary {
     this.useAddresses(activated.length > 0 ? activated.map(({ address }) => address) : toldAddresses());
     const { config } = this.loaded;
     const askedAt = performance.now();
+    const log = this.logOnce();
     for (;;) {
-      this.askPredecessors(activated);
+      this.askPredecessors(activated, log);
       const given = [...activated, ...this.predecessors.flatMap(({ addresses }) => addresses)];
       try {
         const opened = openAddresses(config, given);
@@ -176,7 +178,17 @@ export class Primary {
     }
   }
 
-  private askPredecessors(activated: readonly OpenAddress[]): void {
+  /** What is tried again is told once. */
+  private logOnce(): Telemetry["log"] {
+    const told = new Set<string>();
+    return (...line) => {
+      const [, , text] = line;
+      if (!told.has(text)) this.log(...line);
+      told.add(text);
+    };
+  }
+
+  private askPredecessors(activated: readonly OpenAddress[], log: Telemetry["log"]): void {
     const has = new Set([
       ...activated.map(({ address }) => endpointText(address)),
       ...this.predecessors.flatMap(({ addresses }) => addresses.map(({ address }) => endpointText(address))),
@@ -184,7 +196,7 @@ export class Primary {
     for (const address of this.loaded.config.listen) {
       const text = endpointText(address);
       if (has.has(text)) continue;
-      const predecessor = Predecessor.find(address, this.log);
+      const predecessor = Predecessor.find(address, log);
       if (predecessor === undefined) continue;
       for (const one of predecessor.addresses) has.add(endpointText(one.address));
       this.predecessors.push(predecessor);
