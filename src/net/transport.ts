@@ -39,7 +39,7 @@ export interface Transport {
   readonly local: Endpoint;
   readonly remote: Endpoint;
   readonly encrypted: boolean;
-  /** Octets that were written and that the kernel has not taken yet. */
+  /** Octets that were written and that the kernel certainly has not taken yet. */
   readonly unsent: number;
   /** Who is told; set before the first octet is read. */
   handler: TransportHandler;
@@ -130,7 +130,8 @@ export class NodeTransport implements Transport, Holder {
   };
 
   get unsent(): number {
-    return this.heldOctets + this.socket.writableLength;
+    // Node counts what TLS wrote as unwritten for another turn of the loop, in which the peer may well answer it.
+    return this.heldOctets + (this.encrypted ? 0 : this.socket.writableLength);
   }
 
   write(chunk: Buffer): boolean {
