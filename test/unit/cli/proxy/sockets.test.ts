@@ -15,6 +15,8 @@ import fc from "../../../support/property.ts";
 
 const skip = native.unavailable ?? false;
 
+const NOBODY = 65534;
+
 describe("openAddresses", { skip }, () => {
   function configOf(ips: readonly string[], port: number, change: { mode?: string; workers?: number } = {}) {
     const { mode = "fixed", workers = 1 } = change;
@@ -89,15 +91,20 @@ describe("openAddresses", { skip }, () => {
     closeAddresses(given);
   });
 
-  it("says which socket cannot be used for tproxy, without the right to", {
-    skip: skip || (process.getuid?.() === 0 && "needs not to be root"),
-  }, () => {
+  it("says which socket cannot be used for tproxy, without the right to", { skip }, () => {
     const port = freePort();
     const given = openAddresses(configOf(["127.0.0.1"], port), []);
-    assert.throws(
-      () => openAddresses(configOf(["127.0.0.1"], port, { mode: "tproxy" }), given),
-      /capture\.mode tproxy cannot use the socket on 127\.0\.0\.1:\d+ that was handed to us: EPERM/,
-    );
+    const uid = process.geteuid?.() ?? 0;
+    // Another effective uid than root's has no capabilities, and gets them back with root's.
+    if (uid === 0) process.seteuid?.(NOBODY);
+    try {
+      assert.throws(
+        () => openAddresses(configOf(["127.0.0.1"], port, { mode: "tproxy" }), given),
+        /capture\.mode tproxy cannot use the socket on 127\.0\.0\.1:\d+ that was handed to us: EPERM/,
+      );
+    } finally {
+      process.seteuid?.(uid);
+    }
     closeAddresses(given);
   });
 });
