@@ -23,7 +23,7 @@ export const spec: CommandSpec = {
   description: [
     "Several kinds run in one server: a batch of events is acknowledged when every sink has stored it (slack is best " +
       "effort and never waited for). Settings come from the options, the file that --config names (sections file, " +
-      "sqlite, mysql, slack), and the environment: FILE_PATH, DSN, SQLITE_DSN, MYSQL_DSN, SLACK_TOKEN, SLACK_CHANNEL.",
+      "sqlite, mysql, slack), and the environment: FILE_PATH, DSN, SQLITE_DSN, MYSQL_DSN, SLACK_TOKEN, SLACK_CHANNEL, RSPAMD_PASSWORD.",
   ],
   operands: [{ name: "KIND[,KIND…]", help: "file, sqlite, mysql, slack, rspamd" }],
   options: [
@@ -211,20 +211,23 @@ function setting(text: string): Said {
   return { path: [kind, ...key.split(".")], value: isYesNo ? value === "true" : value, origin: "--set" };
 }
 
-function rspamdSettings(said: readonly Said[]): Record<string, unknown> {
+function rspamdSettings(options: readonly Said[]): Record<string, unknown> {
+  const { RSPAMD_PASSWORD: value } = process.env;
+  const origin = "RSPAMD_PASSWORD";
+  const said = value ? [{ path: ["rspamd", "password"], value, origin }, ...options] : options;
   const result = rspamd.safeParse(
     Object.fromEntries(said.map(({ path, value }) => [path.slice(1).join("."), value])),
   );
   if (result.success) return given(result.data);
   const [issue] = result.error.issues;
   const key = issue?.code === "unrecognized_keys" ? issue.keys[0] : issue?.path[0];
-  const { origin } = said.find(({ path }) => path.slice(1).join(".") === key)!;
+  const { origin: who } = said.find(({ path }) => path.slice(1).join(".") === key)!;
   const known = Object.keys(rspamd.in.shape).join(", ");
   const wrong =
     issue?.code === "unrecognized_keys"
       ? `is no known key; known here: ${known}`
       : `should be ${issue?.message}`;
-  throw new UsageError(`${origin}: rspamd.${String(key)} ${wrong}`);
+  throw new UsageError(`${who}: rspamd.${String(key)} ${wrong}`);
 }
 
 /** Without what is undefined. */

@@ -126,9 +126,11 @@ function evidenceIn(event: AfterTransaction): readonly Evidence[] {
   note(mailReply);
   note(dataReply);
   note(finalReply);
-  for (const recipient of event.recipients) {
-    note(recipient.rcptReply);
-    note(recipient.finalReply);
+  for (const answers of [event.recipients, event.omittedAnswers]) {
+    for (const { rcptReply, finalReply: last } of answers) {
+      note(rcptReply);
+      note(last);
+    }
   }
   if (found.length > 0) return found;
   return finalReply?.origin === "upstream" && finalReply.code < 300 ? TAKEN : NONE;

@@ -149,6 +149,15 @@ export interface AfterComm {
   readonly code: string;
 }
 
+/** Recipients who are in no event, and whose answers were of one class and code. */
+export interface OmittedAnswers {
+  readonly count: number;
+  /** The first such answer to RCPT; undefined: there was none. */
+  readonly rcptReply: ReplyFacts | undefined;
+  /** As in `RecipientFacts`. */
+  readonly finalReply: ReplyFacts | undefined;
+}
+
 /** At each final reply, RSET or loss of a transaction. */
 export interface AfterTransaction {
   readonly kind: "after_transaction";
@@ -160,6 +169,8 @@ export interface AfterTransaction {
   /** At most limits.recipients_recorded. */
   readonly recipients: readonly RecipientFacts[];
   readonly recipientsOmitted: number;
+  /** What those were answered, for whoever counts. */
+  readonly omittedAnswers: readonly OmittedAnswers[];
   readonly mailReply: ReplyFacts | undefined;
   readonly dataReply: ReplyFacts | undefined;
   readonly finalReply: ReplyFacts | undefined;

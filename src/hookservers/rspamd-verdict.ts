@@ -43,8 +43,6 @@ export interface RspamdAnswer {
 }
 
 const MAX_TAGS = 64;
-/** The proxy takes 256; ours are among them. */
-const MAX_EDITS = 200;
 
 /** Throws an Error in plain words for an answer that is none, or an action that is not known. */
 export function verdictOf(
@@ -79,7 +77,7 @@ export function verdictOf(
 }
 
 function edited(edits: readonly Edit[], findings: Findings): Verdict {
-  return edits.length === 0 ? relay(findings) : addHeader(edits.slice(0, MAX_EDITS), findings);
+  return edits.length === 0 ? relay(findings) : addHeader(edits, findings);
 }
 
 function refusal(answer: RspamdAnswer, findings: Findings): Verdict {

@@ -91,7 +91,7 @@ export class Digest {
     if (/^(throttl|reputation)/.test(replyClass)) {
       count(this.#throttled, `${code(ip)} at ${code(provider)}`, example);
     }
-    if (/^blocked/.test(replyClass) && originWord(reply.origin) === "upstream") {
+    if (replyClass === "blocked-ip" && originWord(reply.origin) === "upstream") {
       count(this.#blocked, `${code(ip)} at ${code(provider)}`, example);
     }
     if (reply.code >= 500) {

@@ -37,20 +37,21 @@ export function tallyOf(
   const { mailReply, session, filters } = event;
   const tally: Record<Counter, number> = { ok: 0, defer: 0, refuse: 0, unknown: 0, spam: 0 };
   let recipients = 0;
-  const count = (reply: ReplyFacts | undefined): void => {
+  const count = (reply: ReplyFacts | undefined, times = 1): void => {
     if (reply === undefined || reply.origin !== "upstream") return;
     const counter = counterOf(reply, session.provider);
     if (counter === undefined) return;
-    tally[counter] += 1;
-    recipients += 1;
+    tally[counter] += times;
+    recipients += times;
   };
   // One final answer per recipient, or MAIL's where that was refused.
   for (const { finalReply } of event.recipients) count(finalReply);
+  for (const { finalReply, count: times } of event.omittedAnswers) count(finalReply, times);
   if (event.recipients.length === 0 && mailReply !== undefined && mailReply.code >= 400) count(mailReply);
   let evidence = 0;
   for (const filter of filters) evidence = Math.max(evidence, spamEvidence(filter, spamScore));
   if (evidence > 0) {
-    const about = Math.max(1, event.recipients.length);
+    const about = Math.max(1, event.recipients.length + event.recipientsOmitted);
     tally.spam += evidence * about;
     recipients = Math.max(recipients, about);
   }

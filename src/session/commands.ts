@@ -427,7 +427,8 @@ export class Commands {
       .then((refusal) => {
         if (refusal === undefined) return this.forwardRcpt(command, address);
         this.up.record(">|", command.line, held.tx);
-        held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded).reply = refusal.facts;
+        const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
+        held.tx.replied(record, refusal.facts);
         session.answerVerdict(session.open(), refusal.wire, held.tx);
       })
       .catch((error: unknown) => {
@@ -435,7 +436,7 @@ export class Commands {
         const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
         this.up.record(">|", command.line, held.tx);
         this.greeting.replayFailed(session.open(), error, (answer) => {
-          record.reply = answer;
+          held.tx.replied(record, answer);
         });
       })
       .finally(() => session.unblock());
@@ -476,17 +477,17 @@ export class Commands {
     if (verdict !== undefined && !verdict.met) {
       this.greeting.noteShortfall(verdict);
       const own = verdict.shortfall === "not_verified" ? OWN.recipientNotVerified : OWN.recipientNotEncrypted;
-      if (record !== undefined) record.reply = session.ownFacts(own);
+      if (record !== undefined) tx?.replied(record, session.ownFacts(own));
       return this.up.refuse(command, own, tx);
     }
     if (tx === undefined || record === undefined) return this.forward(command);
     const reserved = tx.reserve(address);
     if (!reserved && session.env.chain.required) {
-      record.reply = session.ownFacts(OWN.tooManyRecipients);
+      tx.replied(record, session.ownFacts(OWN.tooManyRecipients));
       return this.up.refuse(command, OWN.tooManyRecipients, tx);
     }
     this.forward(command, (reply, latencyMs) => {
-      record.reply = session.upstreamFacts(reply, latencyMs);
+      tx.replied(record, session.upstreamFacts(reply, latencyMs));
       tx.answered(address, reply.code < 300, reserved);
       tx.rcptMs = Math.max(tx.rcptMs ?? 0, latencyMs);
       this.lastRcptAt = session.env.clock.now();

@@ -6,6 +6,7 @@ import type {
   AddressFacts,
   AfterTransaction,
   FilterOutcome,
+  OmittedAnswers,
   Outcome,
   RecipientFacts,
   ReplyFacts,
@@ -21,8 +22,10 @@ export const MAX_ENVELOPE_RECIPIENT_OCTETS = 3 * 1024 * 1024;
 /** Of protobuf, around an address. */
 const ADDRESS_OVERHEAD = 16;
 
+/** A recipient in the transaction's record, or one beyond those that it names. */
 export interface RecipientRecord {
   readonly address: AddressFacts;
+  readonly isOmitted: boolean;
   reply: ReplyFacts | undefined;
 }
 
@@ -36,6 +39,8 @@ export class Transaction {
   readonly startedAt: number;
   readonly recipients: RecipientRecord[] = [];
   recipientsOmitted = 0;
+  /** Of the omitted ones, by origin, class and code: a client may name any number of recipients. */
+  private omitted: Map<string, { readonly reply: ReplyFacts; count: number }> | undefined;
   accepted = 0;
   mailReply: ReplyFacts | undefined;
   dataReply: ReplyFacts | undefined;
@@ -78,10 +83,22 @@ export class Transaction {
   }
 
   addRecipient(address: AddressFacts, limit: number): RecipientRecord {
-    const record: RecipientRecord = { address, reply: undefined };
-    if (this.recipients.length < limit) this.recipients.push(record);
-    else this.recipientsOmitted++;
+    const isOmitted = this.recipients.length >= limit;
+    const record: RecipientRecord = { address, isOmitted, reply: undefined };
+    if (isOmitted) this.recipientsOmitted++;
+    else this.recipients.push(record);
     return record;
+  }
+
+  /** RCPT was answered, by whomever. */
+  replied(record: RecipientRecord, reply: ReplyFacts): void {
+    record.reply = reply;
+    if (!record.isOmitted) return;
+    const key = `${reply.origin} ${reply.replyClass} ${reply.code}`;
+    this.omitted ??= new Map();
+    const group = this.omitted.get(key);
+    if (group === undefined) this.omitted.set(key, { reply, count: 1 });
+    else group.count++;
   }
 
   /** Takes room in a filter's envelope for a recipient; false: there is not so much left. */
@@ -124,6 +141,7 @@ export class Transaction {
       mailFrom: this.mailFrom,
       recipients: this.recipients.map((record) => this.settled(record)),
       recipientsOmitted: this.recipientsOmitted,
+      omittedAnswers: this.omittedAnswers(),
       mailReply: this.mailReply,
       dataReply: this.dataReply,
       finalReply: this.finalReply,
@@ -152,12 +170,27 @@ export class Transaction {
     return this.dataAt === undefined ? -2 : Math.max(0, Math.round(this.dataAt - since - this.heldMs));
   }
 
-  private settled(record: RecipientRecord): RecipientFacts {
-    const refused = record.reply !== undefined && record.reply.code >= 400;
-    const rest =
-      this.finalReply ??
-      (this.dataReply !== undefined && this.dataReply.code >= 400 ? this.dataReply : undefined);
-    return { address: record.address, rcptReply: record.reply, finalReply: refused ? record.reply : rest };
+  private settled({ address, reply }: RecipientRecord): RecipientFacts {
+    return { address, rcptReply: reply, finalReply: this.finalOf(reply) };
+  }
+
+  /** The last word to a recipient: RCPT's refusal, or what the message was answered. */
+  private finalOf(rcptReply: ReplyFacts | undefined): ReplyFacts | undefined {
+    if (rcptReply !== undefined && rcptReply.code >= 400) return rcptReply;
+    const dataRefused = this.dataReply !== undefined && this.dataReply.code >= 400;
+    return this.finalReply ?? (dataRefused ? this.dataReply : undefined);
+  }
+
+  private omittedAnswers(): readonly OmittedAnswers[] {
+    if (this.recipientsOmitted === 0) return NONE_OMITTED;
+    const groups = [...(this.omitted?.values() ?? [])].map(({ reply, count }) => ({
+      count,
+      rcptReply: reply as ReplyFacts | undefined,
+      finalReply: this.finalOf(reply),
+    }));
+    const silent = groups.reduce((left, { count }) => left - count, this.recipientsOmitted);
+    if (silent > 0) groups.push({ count: silent, rcptReply: undefined, finalReply: this.finalOf(undefined) });
+    return groups;
   }
 
   private outcomeOfReplies(): Outcome {
@@ -171,6 +204,8 @@ export class Transaction {
     return "abandoned";
   }
 }
+
+const NONE_OMITTED: readonly OmittedAnswers[] = [];
 
 function envelopeOctets({ address, raw }: AddressFacts): number {
   return Buffer.byteLength(address, "utf8") + raw.length + ADDRESS_OVERHEAD;

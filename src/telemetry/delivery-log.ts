@@ -40,9 +40,9 @@ export class DeliveryLog implements EventSink {
       if (reply !== undefined && reply.code >= 400)
         this.#line(event.outcome, common + fieldsText(replyFields(reply)));
     }
-    if (event.recipientsOmitted > 0) {
-      // Their answers to RCPT are not on record: what was said to the message was said to those of them that were accepted.
-      this.#line(event.outcome, common + fieldsText({ recipients_omitted: event.recipientsOmitted }));
+    for (const { count, finalReply } of event.omittedAnswers) {
+      const omitted = fieldsText({ recipients_omitted: count });
+      this.#line(outcomeOf(event, finalReply), common + fieldsText(replyFields(finalReply)) + omitted);
     }
   }
 

@@ -48,6 +48,7 @@ export class MetricsSink implements EventSink {
     this.#metrics.transactions.cell(event.outcome).value++;
     this.#reply("mail", event.mailReply, provider);
     for (const recipient of event.recipients) this.#reply("rcpt", recipient.rcptReply, provider);
+    for (const { rcptReply, count } of event.omittedAnswers) this.#reply("rcpt", rcptReply, provider, count);
     this.#reply("data", event.dataReply, provider);
     this.#reply("end_of_data", event.finalReply, provider);
     if (event.messageOctets > 0) this.#metrics.messageOctets.cell().observe(event.messageOctets);
@@ -58,9 +59,9 @@ export class MetricsSink implements EventSink {
     this.#stages(CONNECTION_STAGES, event.timing, provider);
   }
 
-  #reply(stage: string, reply: ReplyFacts | undefined, provider: string): void {
+  #reply(stage: string, reply: ReplyFacts | undefined, provider: string, count = 1): void {
     if (reply === undefined) return;
-    this.#metrics.replies.cell(stage, classOf(reply), reply.origin, provider).value++;
+    this.#metrics.replies.cell(stage, classOf(reply), reply.origin, provider).value += count;
   }
 
   #stages(stages: typeof CONNECTION_STAGES, timing: Timing, provider: string): void {

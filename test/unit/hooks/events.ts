@@ -63,6 +63,7 @@ export function transaction(changes: Partial<AfterTransaction> = {}): AfterTrans
       { address: address("carol@example.net"), rcptReply: REPLY, finalReply: undefined },
     ],
     recipientsOmitted: 3,
+    omittedAnswers: [],
     mailReply: REPLY,
     dataReply: undefined,
     finalReply: REPLY,

@@ -197,6 +197,15 @@ test("posts what is queued when it is closed", async (t) => {
   assert.equal(api.posted[0]!.text, "*Events lost*: 7");
 });
 
+test("a refusal of a message's content says nothing of the IP", () => {
+  const digest = new Digest({ ...defaultThresholds, rejections: 1 });
+  const refusal = made.reply(550, "550 5.7.1 likely unsolicited mail", "blocked-content");
+  digest.add(made.makeEvent(1, made.transaction([{ to: "x@y.example", reply: refusal }])));
+  const text = digest.take() ?? "";
+  assert.match(text, /^\*Rejections\*: 1/);
+  assert.ok(!text.includes("Blocked IPs"));
+});
+
 test("counts rejections, throttling and hook failures in a digest, from their thresholds on", () => {
   const digest = new Digest(defaultThresholds);
   const transaction = (reply: ReturnType<typeof made.reply>, filters: object[] = []) => {

@@ -50,6 +50,15 @@ describe("what an answer counts as for its sender", () => {
     const result = tallyOf(transaction({ from: "a@example.com", answers }));
     assert.deepEqual(result, { tally: { ...EMPTY_TALLY, ok: 2, unknown: 1 }, recipients: 3 });
   });
+  it("is counted also for recipients that the event does not name", () => {
+    const event = transaction({ from: "a@example.com", answers: [OK] });
+    const unknown = reply({ code: 550, text: "5.1.1 unknown" });
+    const omittedAnswers = [{ count: 30, rcptReply: unknown, finalReply: unknown }];
+    assert.deepEqual(tallyOf({ ...event, recipientsOmitted: 30, omittedAnswers }), {
+      tally: { ...EMPTY_TALLY, ok: 1, unknown: 30 },
+      recipients: 31,
+    });
+  });
   it("is MAIL's where upstream refused that, and nothing where warp did", () => {
     const mail = { code: 550, text: "5.7.1 sender rejected as spam" };
     const result = tallyOf(transaction({ from: "a@example.com", answers: [], mail }));

@@ -102,6 +102,7 @@ export function transaction(parts: TransactionParts): AfterTransaction {
       finalReply: reply(answer),
     })),
     recipientsOmitted: 0,
+    omittedAnswers: [],
     mailReply: mail === undefined ? undefined : reply(mail),
     dataReply: undefined,
     finalReply: last === undefined ? undefined : reply(last),

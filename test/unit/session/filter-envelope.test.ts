@@ -58,6 +58,14 @@ test("a filter sees the accepted recipient behind a thousand refused ones", asyn
   await simulation.reply("250 ok\r\n");
   const [event] = simulation.transactions;
   assert.deepEqual([event?.recipients.length, event?.recipientsOmitted], [1000, 1]);
+  assert.deepEqual(
+    event?.omittedAnswers.map(({ count, rcptReply, finalReply: last }) => [
+      count,
+      rcptReply?.code,
+      last?.code,
+    ]),
+    [[1, 250, 250]],
+  );
 });
 
 const PARAMETER = `X=${"p".repeat(10_000)}`;

@@ -73,6 +73,7 @@ export function transaction(parts: Partial<AfterTransaction> = {}): AfterTransac
     mailFrom: address("alice@example.net"),
     recipients: [recipient("bob@example.org", reply("250 2.0.0 queued"))],
     recipientsOmitted: 0,
+    omittedAnswers: [],
     mailReply: reply("250 ok"),
     dataReply: reply("354 go on"),
     finalReply: reply("250 2.0.0 queued"),

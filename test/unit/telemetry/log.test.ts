@@ -203,10 +203,22 @@ describe("the delivery line", () => {
   });
 
   it("counts recipients that the event doesn't hold", () => {
-    const lines = deliveries({ recipientsOmitted: 7 });
-    assert.equal(lines.length, 2);
-    assert.equal(lines[1]!.recipients_omitted, 7);
-    assert.equal(lines[1]!.reply, undefined, "what was said of them is not on record");
+    const [rcptReply, finalReply] = [reply("550 5.1.1 who"), reply("550 5.1.1 who")];
+    const lines = deliveries({
+      outcome: "accepted",
+      recipientsOmitted: 7,
+      omittedAnswers: [
+        { count: 5, rcptReply, finalReply },
+        { count: 2, rcptReply: undefined, finalReply: undefined },
+      ],
+    });
+    assert.deepEqual(
+      lines.slice(1).map(({ msg, reply_code, recipients_omitted }) => [msg, reply_code, recipients_omitted]),
+      [
+        ["refused", 550, 5],
+        ["accepted", undefined, 2],
+      ],
+    );
   });
 
   it("isn't even made where info isn't logged", () => {
