@@ -1190,7 +1190,7 @@ func (x *Tls) GetPolicy() string {
 // How the outgoing IP was chosen.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty: the system's choice.
+	// Empty: the system's choice, or none was used (a rule refused, or no connection could be had).
 	SourceIp string `protobuf:"bytes,1,opt,name=source_ip,json=sourceIp,proto3" json:"source_ip,omitempty"`
 	Pool     string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
 	// Name of the rule that matched.

@@ -519,7 +519,7 @@ export const TlsSchema: GenMessage<Tls> = /*@__PURE__*/
  */
 export type Route = Message<"warp.hook.v1.Route"> & {
   /**
-   * Empty: the system's choice.
+   * Empty: the system's choice, or none was used (a rule refused, or no connection could be had).
    *
    * @generated from field: string source_ip = 1;
    */
