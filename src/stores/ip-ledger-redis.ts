@@ -2,7 +2,9 @@
  * Source IPs and providers, shared in Redis: answers, states and messages of the day. Everything goes out in the
  * background, at most every quarter of a second per pair, and what is lost while Redis is away is lost: these numbers
  * decay within minutes. Messages of the day are sent again until Redis has them (a repeated one may count twice).
- * Which pairs cool down stands in one list, read every two seconds, so that nobody has to ask for each pair.
+ * Which pairs cool down stands in one list, read every two seconds, so that nobody has to ask for each pair. Times in Redis
+ * are Redis' own: what goes there and what comes back is the time that is left, so a host whose clock is wrong cools
+ * nothing longer than the others.
  */
 
 import { STAGES, type Stage } from "../deliverability/latency.ts";
@@ -21,12 +23,15 @@ import { DayMessages } from "./ip-messages.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { coolingKey, ipKey, messagesKey } from "./redis-keys.ts";
 import { runScript, script } from "./redis-script.ts";
-import { IP_SCRIPT } from "./reputation-scripts.ts";
+import { COOL_SCRIPT, COOLING_SCRIPT, IP_SCRIPT } from "./reputation-scripts.ts";
 
 export interface RedisLedgerOptions {
   readonly client: RedisClient;
   readonly prefix: string;
+  /** ms since 1970; this host's clock, for what the listener is told. */
   readonly now: () => number;
+  /** ms of a clock that nobody sets. */
+  readonly monotonic?: () => number;
   /** Half-life of the answers, ms. */
   readonly halfLifeMs?: number;
   readonly onError?: (error: Error) => void;
@@ -39,6 +44,8 @@ const MAX_COOLING = 1_000;
 const IP_TTL_MS = 2 * 86_400_000;
 const MESSAGES_TTL_S = 3 * 86_400;
 const IP = script(IP_SCRIPT);
+const COOL = script(COOL_SCRIPT);
+const COOLING = script(COOLING_SCRIPT);
 
 interface Outgoing {
   readonly ip: string;
@@ -46,14 +53,20 @@ interface Outgoing {
   ok: number;
   throttled: number;
   blocked: number;
-  state: IpStateChange | undefined;
+  state: SharedState | undefined;
   baselines: () => Baselines;
+}
+interface SharedState {
+  readonly change: IpStateChange;
+  /** When it was (monotonic clock). */
+  readonly at: number;
 }
 type Baselines = Readonly<Partial<Record<Stage, number>>>;
 const NO_BASELINES = (): Baselines => ({});
 
 export class RedisIpLedger implements IpLedger {
   readonly #options: RedisLedgerOptions;
+  readonly #monotonic: () => number;
   readonly #outgoing = new Map<string, Outgoing>();
   readonly #known = new DayMessages();
   /** Counted here and not confirmed, per pair and day. */
@@ -63,11 +76,12 @@ export class RedisIpLedger implements IpLedger {
   readonly #timer: NodeJS.Timeout;
   /** Pair → end of cooling, as listed the last time. */
   #cooling: ReadonlyMap<string, string> = new Map();
-  #polledAt = 0;
+  #polledAt = Number.NEGATIVE_INFINITY;
   #listener: ((ip: string, provider: string, shared: SharedIp) => void) | undefined;
 
   constructor(options: RedisLedgerOptions) {
     this.#options = options;
+    this.#monotonic = options.monotonic ?? (() => performance.now());
     this.#timer = setInterval(() => this.#tick(), FLUSH_MS);
     this.#timer.unref();
   }
@@ -84,7 +98,7 @@ export class RedisIpLedger implements IpLedger {
 
   shareState(change: IpStateChange): void {
     const out = this.#out(change.ip, change.provider);
-    if (out !== undefined) out.state = change;
+    if (out !== undefined) out.state = { change, at: this.#monotonic() };
   }
 
   countMessages(ip: string, provider: string, day: string, messages: number): void {
@@ -101,8 +115,9 @@ export class RedisIpLedger implements IpLedger {
 
   refreshMessages(ip: string, provider: string, day: string): void {
     const pair = pairKey(ip, provider);
-    const now = this.#options.now();
-    if (now - (this.#refreshed.get(pair) ?? 0) < REFRESH_MS || !this.#isReady) return;
+    const now = this.#monotonic();
+    const refreshedAt = this.#refreshed.get(pair) ?? Number.NEGATIVE_INFINITY;
+    if (now - refreshedAt < REFRESH_MS || !this.#isReady) return;
     this.#refreshed.set(pair, now);
     const { client, prefix } = this.#options;
     client.get(messagesKey(prefix, ip, provider, day)).then(
@@ -150,17 +165,16 @@ export class RedisIpLedger implements IpLedger {
 
   #tick(): void {
     this.#flush();
-    const now = this.#options.now();
+    const now = this.#monotonic();
     if (now - this.#polledAt < REFRESH_MS || !this.#isReady) return;
     this.#polledAt = now;
-    this.#askForCooling(now).catch((error: Error) => this.#options.onError?.(error));
+    this.#askForCooling().catch((error: Error) => this.#options.onError?.(error));
   }
 
   /** Pairs that cool down somewhere: what is not known here yet is asked for. */
-  async #askForCooling(now: number): Promise<void> {
+  async #askForCooling(): Promise<void> {
     const { client, prefix } = this.#options;
-    const key = coolingKey(prefix);
-    const listed = await client.zrangebyscore(key, now, "+inf", "WITHSCORES", "LIMIT", 0, MAX_COOLING);
+    const listed = (await runScript(client, COOLING, [coolingKey(prefix), MAX_COOLING])) as readonly string[];
     const current = new Map<string, string>();
     for (let i = 0; i + 1 < listed.length; i += 2) {
       const [pair, until] = [listed[i]!, listed[i + 1]!];
@@ -169,7 +183,6 @@ export class RedisIpLedger implements IpLedger {
       if (this.#cooling.get(pair) !== until) this.ask(pair.slice(0, bar), pair.slice(bar + 1));
     }
     this.#cooling = current;
-    await client.zremrangebyscore(key, "-inf", now);
   }
 
   #flush(): readonly Promise<void>[] {
@@ -185,8 +198,10 @@ export class RedisIpLedger implements IpLedger {
   }
 
   async #send(out: Outgoing): Promise<void> {
-    const { client, prefix, halfLifeMs = DEFAULT_THROTTLE.halfLifeMs, onError } = this.#options;
+    const { client, prefix, halfLifeMs = DEFAULT_THROTTLE.halfLifeMs, now, onError } = this.#options;
     const { ip, provider, state } = out;
+    const change = state?.change;
+    const leftMs = state === undefined ? undefined : this.#left(state);
     try {
       const reply = (await runScript(client, IP, [
         ipKey(prefix, ip, provider),
@@ -194,24 +209,31 @@ export class RedisIpLedger implements IpLedger {
         out.ok,
         out.throttled,
         out.blocked,
-        state?.state ?? "",
-        state?.until ?? 0,
-        state?.why ?? "",
+        change?.state ?? "",
+        leftMs ?? "",
+        change?.why ?? "",
         IP_TTL_MS,
         ...Object.entries(out.baselines()).flat(),
       ])) as readonly string[];
-      this.#listener?.(ip, provider, sharedOf(reply));
-      if (state !== undefined) await this.#list(state);
+      this.#listener?.(ip, provider, sharedOf(reply, now()));
+      if (change !== undefined) await this.#list(change, leftMs);
     } catch (error) {
       onError?.(error as Error);
     }
   }
 
-  async #list({ ip, provider, state, until }: IpStateChange): Promise<void> {
+  /** How long a state goes on, whatever became of the host's clock since; undefined: nothing runs out. */
+  #left({ change, at }: SharedState): number | undefined {
+    if (change.until === 0) return undefined;
+    return Math.round(change.until - change.at - (this.#monotonic() - at));
+  }
+
+  async #list({ ip, provider, state }: IpStateChange, leftMs: number | undefined): Promise<void> {
     const { client, prefix } = this.#options;
+    const key = coolingKey(prefix);
     const pair = pairKey(ip, provider);
-    if (isCooling(state)) await client.zadd(coolingKey(prefix), until, pair);
-    else await client.zrem(coolingKey(prefix), pair);
+    if (isCooling(state) && leftMs !== undefined) await runScript(client, COOL, [key, pair, leftMs]);
+    else await client.zrem(key, pair);
   }
 
   async #sendMessages(unsent: {
@@ -241,7 +263,10 @@ function nothingOf(ip: string, provider: string): Outgoing {
   return { ip, provider, ok: 0, throttled: 0, blocked: 0, state: undefined, baselines: NO_BASELINES };
 }
 
-function sharedOf([ok, throttled, blocked, state, until, why, ...baselines]: readonly string[]): SharedIp {
+function sharedOf(
+  [ok, throttled, blocked, state, leftMs, why, ...baselines]: readonly string[],
+  now: number,
+): SharedIp {
   const stages: Partial<Record<Stage, number>> = {};
   for (let i = 0; i + 1 < baselines.length; i += 2) {
     const stage = baselines[i] as Stage;
@@ -250,7 +275,7 @@ function sharedOf([ok, throttled, blocked, state, until, why, ...baselines]: rea
   return {
     answers: { ok: Number(ok), throttled: Number(throttled), blocked: Number(blocked) },
     state: state as IpStateName,
-    until: Number(until),
+    until: leftMs === "" ? 0 : now + Number(leftMs),
     why: why!,
     baselines: stages,
   };

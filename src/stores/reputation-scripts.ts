@@ -145,36 +145,39 @@ return table.concat(out, '\\0')
 /**
  * Adds answers of a source IP to its hash for one provider, and sets its state where one is given.
  *
- * KEYS[1] hash. ARGV: 1 half-life in ms, 2 ok, 3 throttled, 4 blocked, 5 state ("" leaves it), 6 until, 7 why,
- * 8 ttl in ms, then stage and baseline in ms, by turns. All zero and no state: reads only.
- * Gives: ok, thr, blk, state, until, why, then stage and baseline by turns.
+ * KEYS[1] hash. ARGV: 1 half-life in ms, 2 ok, 3 throttled, 4 blocked, 5 state ("" leaves it), 6 ms until it ends ("" does
+ * not), 7 why, 8 ttl in ms, then stage and baseline in ms, by turns. All zero and no state: reads only.
+ * Gives: ok, thr, blk, state, ms until it ends (negative: it has, "": does not), why, then stage and baseline by turns.
  */
 export const IP_SCRIPT = `
 local key = KEYS[1]
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 local flat = redis.call('HGETALL', key)
 local h = {}
 for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
 local num = function(v) return string.format('%.17g', v) end
-local t = tonumber(h['t']) or now
-if t > now then now = t end
+local t = tonumber(h['t']) or clock
+local now = math.max(clock, t)
 local factor = 2 ^ (-(now - t) / tonumber(ARGV[1]))
 local ok = (tonumber(h['ok']) or 0) * factor + tonumber(ARGV[2])
 local thr = (tonumber(h['thr']) or 0) * factor + tonumber(ARGV[3])
 local blk = (tonumber(h['blk']) or 0) * factor + tonumber(ARGV[4])
-local state, ends, why = h['state'] or 'normal', h['until'] or '0', h['why'] or ''
-if ARGV[5] ~= '' then state, ends, why = ARGV[5], ARGV[6], ARGV[7] end
+local state, ends, why = h['state'] or 'normal', tonumber(h['until']) or 0, h['why'] or ''
+if ARGV[5] ~= '' then
+  state, why = ARGV[5], ARGV[7]
+  ends = ARGV[6] == '' and 0 or clock + ARGV[6]
+end
 if ARGV[5] ~= '' or tonumber(ARGV[2]) + tonumber(ARGV[3]) + tonumber(ARGV[4]) > 0 then
   redis.call('HSET', key, 't', num(now), 'ok', num(ok), 'thr', num(thr), 'blk', num(blk),
-    'state', state, 'until', ends, 'why', why)
+    'state', state, 'until', num(ends), 'why', why)
   for i = 9, #ARGV, 2 do
     redis.call('HSET', key, 'b:' .. ARGV[i], ARGV[i + 1])
     h['b:' .. ARGV[i]] = ARGV[i + 1]
   end
   redis.call('PEXPIRE', key, ARGV[8])
 end
-local out = { num(ok), num(thr), num(blk), state, ends, why }
+local out = { num(ok), num(thr), num(blk), state, ends == 0 and '' or num(ends - clock), why }
 for name, value in pairs(h) do
   if string.sub(name, 1, 2) == 'b:' then
     out[#out + 1] = string.sub(name, 3)
@@ -182,4 +185,22 @@ for name, value in pairs(h) do
   end
 end
 return out
+`;
+
+/** Enters a pair into the list of those that cool down. KEYS[1] sorted set. ARGV: 1 pair, 2 ms until its cooling ends. */
+export const COOL_SCRIPT = `
+local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.17g', clock + ARGV[2]), ARGV[1])
+`;
+
+/**
+ * Takes the pairs whose cooling is over off the list, and reads the others. KEYS[1] sorted set. ARGV: 1 how many at most.
+ * Gives: pair and when its cooling ends (Redis TIME, ms) by turns.
+ */
+export const COOLING_SCRIPT = `
+local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
+return redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')
 `;

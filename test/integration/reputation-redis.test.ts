@@ -6,6 +6,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import type { SharedIp } from "../../src/deliverability/throttle.ts";
 import { noTelemetry, type Telemetry } from "../../src/events/telemetry.ts";
 import { EMPTY_TALLY, type Tally } from "../../src/reputation/counts.ts";
 import { newRecord, recordWith, standingOf } from "../../src/reputation/standing.ts";
@@ -426,12 +427,96 @@ describe("source IPs shared over Redis", needsRedis, () => {
     const ttl = await client.ttl("warp:1:i:{192.0.2.1|google.com}");
     assert.ok(ttl > 86_400 && ttl <= 2 * 86_400);
     assert.equal(await client.hget("warp:1:i:{192.0.2.1|google.com}", "b:mail"), "12.5");
-    assert.equal(await client.zscore("warp:1:cooling", "192.0.2.1|google.com"), String(ends));
+    const listed = Number(await client.zscore("warp:1:cooling", "192.0.2.1|google.com"));
+    assert.ok(Math.abs(listed - ends) < 5_000, `ends at ${listed}`);
     b.ledger.shareState({ ...change, from: "throttled", state: "slowed", until: ends, why: "on probation" });
     await until(async () => (await client.zcard("warp:1:cooling")) === 0, "the end of cooling");
     client.disconnect();
     await b.ledger.close();
     for (const { client: own } of ledgers) own.disconnect();
+  });
+});
+
+describe("source IPs shared by hosts whose clocks differ", needsRedis, () => {
+  const DAY = 24 * HOUR;
+  const pair = { ip: "192.0.2.1", provider: "google.com", from: "normal", why: "3 in a row" } as const;
+  let server: RedisServer;
+  before(async () => {
+    server = await RedisServer.start();
+  });
+  after(() => server.stop());
+
+  /** A proxy whose clock is wrong by `skew.ms`, and what it hears. */
+  async function proxy(prefix: string, skew: { ms: number }) {
+    const client = redisClient({ url: server.url }, "warp-test");
+    await client.connect();
+    const now = () => Date.now() + skew.ms;
+    const ledger = new RedisIpLedger({ client, prefix, now });
+    const heard: SharedIp[] = [];
+    ledger.listen((_ip, _provider, shared) => heard.push(shared));
+    const cool = (ms: number) =>
+      ledger.shareState({ ...pair, state: "throttled", at: now(), until: now() + ms });
+    const close = async () => {
+      await ledger.close();
+      client.disconnect();
+    };
+    return { now, ledger, heard, cool, close };
+  }
+
+  for (const [text, ms] of [
+    ["a day ahead", DAY],
+    ["an hour behind", -HOUR],
+  ] as const) {
+    it(`cool as long as it was meant when the clock that said so is ${text}`, async () => {
+      const prefix = `skew${ms}:`;
+      const wrong = await proxy(prefix, { ms });
+      const right = await proxy(prefix, { ms: 0 });
+      wrong.cool(60_000);
+      await until(() => right.heard.length > 0, "the state at the right clock");
+      const left = right.heard[0]!.until - right.now();
+      assert.ok(left > 50_000 && left <= 60_000, `cools for ${left} ms`);
+      wrong.heard.length = 0;
+      wrong.ledger.ask(pair.ip, pair.provider);
+      await until(() => wrong.heard.length > 0, "the state at the wrong clock");
+      const leftThere = wrong.heard[0]!.until - wrong.now();
+      assert.ok(leftThere > 50_000 && leftThere <= 60_000, `cools for ${leftThere} ms`);
+      // The one whose clock is ahead takes nothing off the list.
+      await new Promise((resolve) => setTimeout(resolve, 2_500));
+      const client = server.client();
+      assert.equal(await client.zcard(`${prefix}cooling`), 1);
+      client.disconnect();
+      await Promise.all([wrong.close(), right.close()]);
+    });
+  }
+
+  it("take pairs off the list whose cooling is over, and tell a state that has no end", async () => {
+    const one = await proxy("over:", { ms: 0 });
+    const client = server.client();
+    one.cool(300);
+    await until(async () => (await client.zcard("over:cooling")) === 1, "the entry");
+    await until(async () => (await client.zcard("over:cooling")) === 0, "its end");
+    one.ledger.shareState({ ...pair, state: "slowed", at: one.now(), until: 0 });
+    await until(() => one.heard.at(-1)?.state === "slowed", "the state");
+    assert.equal(one.heard.at(-1)!.until, 0);
+    client.disconnect();
+    await one.close();
+  });
+
+  it("are heard of by a proxy whose clock was set back", async () => {
+    const skew = { ms: 0 };
+    const set = await proxy("back:", skew);
+    const other = await proxy("back:", { ms: 0 });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    set.ledger.refreshMessages(pair.ip, pair.provider, "20260301");
+    skew.ms = -HOUR;
+    other.cool(60_000);
+    other.ledger.countMessages(pair.ip, pair.provider, "20260301", 7);
+    await until(() => set.heard.length > 0, "the state", 6_000);
+    assert.equal(set.heard[0]!.state, "throttled");
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    set.ledger.refreshMessages(pair.ip, pair.provider, "20260301");
+    await until(() => set.ledger.messages(pair.ip, pair.provider, "20260301") === 7, "the messages", 2_000);
+    await Promise.all([set.close(), other.close()]);
   });
 });
 
