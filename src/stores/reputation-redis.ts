@@ -35,6 +35,8 @@ export interface RedisStoreOptions {
   readonly telemetry: Telemetry;
   /** ms since 1970; this host's clock, for the snapshot only. */
   readonly now: () => number;
+  /** ms of a clock that nobody sets, for intervals. */
+  readonly monotonic?: () => number;
   /** Senders whose writes may wait; more are lost, and counted. */
   readonly maxPending?: number;
   readonly maxSnapshots?: number;
@@ -68,17 +70,18 @@ interface Snapshot {
   record: SenderRecord;
   /** False: nothing is known in Redis. */
   known: boolean;
-  /** When Redis last said so (ms); 0: never. */
-  confirmedAt: number;
+  /** When Redis last said so (monotonic clock); undefined: never. */
+  confirmedAt: number | undefined;
 }
 export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   readonly #options: RedisStoreOptions;
+  readonly #monotonic: () => number;
   readonly #client: RedisClient;
   readonly #snapshots: BoundedMap<string, Snapshot>;
   readonly #pending: PendingWrites;
   readonly #reads = new Map<string, Promise<Standing>>();
   readonly #timers = new Set<NodeJS.Timeout>();
-  /** When a sender was last written into the list of the poor. */
+  /** When a sender was last written into the list of the poor (monotonic clock). */
   readonly #ranked = new BoundedMap<string, number>(MAX_RANKED);
   readonly #rankings = new Set<Promise<void>>();
   #settings!: ReputationSettings;
@@ -94,6 +97,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
 
   constructor(options: RedisStoreOptions) {
     this.#options = options;
+    this.#monotonic = options.monotonic ?? (() => performance.now());
     this.#client = options.client;
     this.#snapshots = new BoundedMap(options.maxSnapshots ?? MAX_SNAPSHOTS);
     this.#pending = new PendingWrites(
@@ -135,9 +139,9 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   }
 
   standing(identity: string): Standing | Promise<Standing> {
-    const { telemetry, now, freshMs = FRESH_MS } = this.#options;
-    const snapshot = this.#snapshots.get(identity);
-    if (snapshot !== undefined && snapshot.confirmedAt > 0 && now() - snapshot.confirmedAt < freshMs) {
+    const { telemetry, freshMs = FRESH_MS } = this.#options;
+    const confirmedAt = this.#snapshots.get(identity)?.confirmedAt;
+    if (confirmedAt !== undefined && this.#monotonic() - confirmedAt < freshMs) {
       return this.#fromSnapshot(identity, "store");
     }
     if (!this.#isReady || this.#isSlow) {
@@ -162,7 +166,8 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     const snapshot = this.#snapshots.get(identity);
     const before = snapshot?.record ?? newRecord(this.#settings, now);
     const record = recordWith(before, tally, recipients, this.#settings, now);
-    if (snapshot === undefined) this.#snapshots.set(identity, { record, known: true, confirmedAt: 0 });
+    if (snapshot === undefined)
+      this.#snapshots.set(identity, { record, known: true, confirmedAt: undefined });
     else {
       snapshot.record = record;
       snapshot.known = true;
@@ -311,7 +316,7 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     this.#snapshots.set(identity, {
       record: { ...record, counts },
       known: known || waiting !== undefined,
-      confirmedAt: this.#options.now(),
+      confirmedAt: this.#monotonic(),
     });
   }
 
@@ -416,9 +421,9 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   /** Keeps the list of the poor up to date: at each change of tier, and once a minute for who is in it. */
   #rankSoon(identity: string, { tierBefore, record, score }: SenderReply): void {
     const { tier } = record.tier;
-    const now = this.#options.now();
+    const now = this.#monotonic();
     const isPoor = tierRank(tier, this.#settings.ladder) < 0;
-    const isDue = isPoor && now - (this.#ranked.get(identity) ?? 0) >= RANK_MS;
+    const isDue = isPoor && now - (this.#ranked.get(identity) ?? Number.NEGATIVE_INFINITY) >= RANK_MS;
     if (tierBefore === tier && !isDue) return;
     this.#ranked.set(identity, now);
     const ranking = this.#rankPoor(identity, tier, score).catch(() => {

@@ -32,6 +32,7 @@ interface StoreOptions {
   readonly epoch?: string;
   readonly freshMs?: number;
   readonly maxPending?: number;
+  readonly now?: () => number;
 }
 function storeOn(target: string | RedisSettings, options: StoreOptions = {}): RedisReputationStore {
   const settings = typeof target === "string" ? { url: target } : target;
@@ -43,7 +44,7 @@ function storeOn(target: string | RedisSettings, options: StoreOptions = {}): Re
     epoch: options.epoch ?? "01TEST",
     worker: 0,
     telemetry: { ...noTelemetry, ...options.telemetry },
-    now: Date.now,
+    now: options.now ?? Date.now,
     flushMs: 1,
     ...(options.freshMs === undefined ? {} : { freshMs: options.freshMs }),
     ...(options.maxPending === undefined ? {} : { maxPending: options.maxPending }),
@@ -179,6 +180,19 @@ describe("reputation in one Redis", needsRedis, () => {
     assert.match(senderKey(PREFIX, long), /^warp:1:s:\{sha256:[0-9a-f]{64}\}$/);
     client.disconnect();
     await store.close();
+  });
+
+  it("asks again after a second, also when the host's clock was set back", async () => {
+    let skew = 0;
+    const store = storeOn(server.url, { epoch: "01BACK", now: () => Date.now() + skew });
+    const other = storeOn(server.url, { epoch: "01OTHER" });
+    await Promise.all([store.ready(5_000), other.ready(5_000)]);
+    const identity = "mail_from:back@example.com";
+    assert.equal((await store.standing(identity)).tier, "neutral");
+    skew = -HOUR;
+    await other.set(identity, { pin: "poor" });
+    await until(async () => (await store.standing(identity)).tier === "poor", "the pin", 3_000);
+    await Promise.all([store.close(), other.close()]);
   });
 
   it("lists the poor, worst first, and takes who recovers off the list", async () => {
