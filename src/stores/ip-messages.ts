@@ -1,35 +1,43 @@
-/** Messages of the day per source IP and provider, as far as this process knows; yesterday's are dropped. */
-export class DayMessages {
-  #day = "";
-  readonly #counts = new Map<string, number>();
+/**
+ * Messages of the day per source IP and provider, as far as this process knows. The two days used last are kept, whichever
+ * they are: a clock that was ahead for a while has counted into its own day, and finds today's numbers when it is right.
+ */
+import { BoundedMap } from "../egress/bounded-map.ts";
 
-  add(pair: string, day: string, messages: number): number {
-    this.#turn(day);
-    const sum = (this.#counts.get(pair) ?? 0) + messages;
-    this.#counts.set(pair, sum);
-    return sum;
+const DAYS = 2;
+
+export class DayMessages {
+  readonly #days = new BoundedMap<string, Map<string, number>>(DAYS);
+  #day = "";
+
+  add(pair: string, day: string, messages: number): void {
+    const counts = this.#counts(day);
+    counts.set(pair, (counts.get(pair) ?? 0) + messages);
   }
 
   set(pair: string, day: string, messages: number): void {
-    this.#turn(day);
-    if (day === this.#day) this.#counts.set(pair, messages);
+    this.#counts(day).set(pair, messages);
   }
 
   get(pair: string, day: string): number {
-    return day === this.#day ? (this.#counts.get(pair) ?? 0) : 0;
+    return this.#days.get(day)?.get(pair) ?? 0;
   }
 
+  /** The day that was counted into last, which `entries` are of. */
   get day(): string {
     return this.#day;
   }
 
   entries(): IterableIterator<[string, number]> {
-    return this.#counts.entries();
+    return this.#counts(this.#day).entries();
   }
 
-  #turn(day: string): void {
-    if (day <= this.#day) return;
+  #counts(day: string): Map<string, number> {
     this.#day = day;
-    this.#counts.clear();
+    const known = this.#days.get(day);
+    if (known !== undefined) return known;
+    const counts = new Map<string, number>();
+    this.#days.set(day, counts);
+    return counts;
   }
 }

@@ -213,8 +213,11 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
       this.#senders.set(identity, recordAt(record, this.#settings, record.counts.at));
     }
     for (const [pair, messages] of saved.messages) this.#messages.set(pair, saved.day, messages);
+    // Written by a clock that was ahead: an IP cools for the time that was left then.
+    const ahead = Math.max(0, saved.savedAt - now);
     for (const state of saved.states) {
-      if (state.until > now) this.#states.set(pairKey(state.ip, state.provider), state);
+      const until = state.until - ahead;
+      if (until > now) this.#states.set(pairKey(state.ip, state.provider), { ...state, until });
     }
   }
 }

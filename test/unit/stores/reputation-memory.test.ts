@@ -59,6 +59,29 @@ describe("reputation in memory", () => {
     );
     await second.close();
   });
+  it("that was kept by a clock a day ahead counts today's messages, and cools no IP longer than it was meant", async () => {
+    const path = join(directory, "ahead.json");
+    const right = now;
+    now += 24 * HOUR;
+    const first = store(path);
+    await first.open();
+    first.countMessages("203.0.113.1", "google.com", "20260302", 5);
+    const cooling = { ip: "203.0.113.1", provider: "google.com", from: "normal", at: now } as const;
+    first.shareState({ ...cooling, state: "throttled", until: now + HOUR, why: "x" });
+    await first.close();
+    now = right;
+    const second = store(path);
+    await second.open();
+    second.countMessages("203.0.113.1", "google.com", "20260301", 1);
+    assert.equal(second.messages("203.0.113.1", "google.com", "20260301"), 1);
+    const heard: SharedIp[] = [];
+    second.listen((_ip, _provider, shared) => heard.push(shared));
+    assert.deepEqual(
+      heard.map(({ state, until }) => [state, until]),
+      [["throttled", right + HOUR]],
+    );
+    await second.close();
+  });
   it("is kept whole however many senders there are", async () => {
     const path = join(directory, "many.json");
     for (const senders of [0, 1, 1_000, 2_500]) {
