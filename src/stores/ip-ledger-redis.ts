@@ -23,6 +23,7 @@ import { DayMessages } from "./ip-messages.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { coolingKey, ipKey, messagesKey } from "./redis-keys.ts";
 import { runScript, script } from "./redis-script.ts";
+import { RedisTroubles } from "./redis-troubles.ts";
 import { COOL_SCRIPT, COOLING_SCRIPT, IP_SCRIPT } from "./reputation-scripts.ts";
 
 export interface RedisLedgerOptions {
@@ -34,6 +35,7 @@ export interface RedisLedgerOptions {
   readonly monotonic?: () => number;
   /** Half-life of the answers, ms. */
   readonly halfLifeMs?: number;
+  /** The same trouble is told once, until it is over. */
   readonly onError?: (error: Error) => void;
 }
 
@@ -67,6 +69,7 @@ const NO_BASELINES = (): Baselines => ({});
 export class RedisIpLedger implements IpLedger {
   readonly #options: RedisLedgerOptions;
   readonly #monotonic: () => number;
+  readonly #troubles: RedisTroubles;
   readonly #outgoing = new Map<string, Outgoing>();
   readonly #known = new DayMessages();
   /** Counted here and not confirmed, per pair and day. */
@@ -82,6 +85,8 @@ export class RedisIpLedger implements IpLedger {
   constructor(options: RedisLedgerOptions) {
     this.#options = options;
     this.#monotonic = options.monotonic ?? (() => performance.now());
+    this.#troubles = new RedisTroubles(this.#monotonic);
+    options.client.on("ready", () => this.#troubles.over());
     this.#timer = setInterval(() => this.#tick(), FLUSH_MS);
     this.#timer.unref();
   }
@@ -122,7 +127,7 @@ export class RedisIpLedger implements IpLedger {
     const { client, prefix } = this.#options;
     client.get(messagesKey(prefix, ip, provider, day)).then(
       (count) => this.#known.set(pair, day, Number(count ?? 0)),
-      (error: Error) => this.#options.onError?.(error),
+      (error: Error) => this.#failed(error),
     );
   }
 
@@ -168,7 +173,11 @@ export class RedisIpLedger implements IpLedger {
     const now = this.#monotonic();
     if (now - this.#polledAt < REFRESH_MS || !this.#isReady) return;
     this.#polledAt = now;
-    this.#askForCooling().catch((error: Error) => this.#options.onError?.(error));
+    this.#askForCooling().catch((error: Error) => this.#failed(error));
+  }
+
+  #failed(error: Error): void {
+    if (this.#troubles.isNew(error.message)) this.#options.onError?.(error);
   }
 
   /** Pairs that cool down somewhere: what is not known here yet is asked for. */
@@ -198,7 +207,7 @@ export class RedisIpLedger implements IpLedger {
   }
 
   async #send(out: Outgoing): Promise<void> {
-    const { client, prefix, halfLifeMs = DEFAULT_THROTTLE.halfLifeMs, now, onError } = this.#options;
+    const { client, prefix, halfLifeMs = DEFAULT_THROTTLE.halfLifeMs, now } = this.#options;
     const { ip, provider, state } = out;
     const change = state?.change;
     const leftMs = state === undefined ? undefined : this.#left(state);
@@ -218,7 +227,7 @@ export class RedisIpLedger implements IpLedger {
       this.#listener?.(ip, provider, sharedOf(reply, now()));
       if (change !== undefined) await this.#list(change, leftMs);
     } catch (error) {
-      onError?.(error as Error);
+      this.#failed(error as Error);
     }
   }
 
@@ -242,7 +251,7 @@ export class RedisIpLedger implements IpLedger {
     day: string;
     messages: number;
   }): Promise<void> {
-    const { client, prefix, onError } = this.#options;
+    const { client, prefix } = this.#options;
     const { ip, provider, day, messages } = unsent;
     const key = messagesKey(prefix, ip, provider, day);
     // Counted here at once: the cap holds while the write is under way.
@@ -254,7 +263,7 @@ export class RedisIpLedger implements IpLedger {
     } catch (error) {
       this.#known.add(pairKey(ip, provider), day, -messages);
       this.countMessages(ip, provider, day, messages);
-      onError?.(error as Error);
+      this.#failed(error as Error);
     }
   }
 }

@@ -3,7 +3,8 @@
  * is not connected and never repeats a command by itself: what to do with an unanswered write is the store's to decide.
  */
 import { readFileSync } from "node:fs";
-import { Cluster, Redis } from "ioredis";
+import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { StandaloneConnector } from "ioredis/built/connectors/index.js";
 
 export interface RedisEndpoint {
   readonly host: string;
@@ -30,11 +31,15 @@ export interface RedisSettings {
 }
 
 export type RedisClient = Redis | Cluster;
+type ConnectorConstructor = NonNullable<RedisOptions["Connector"]>;
+
+/** What ioredis says of a connection that ended, whatever ended it. */
+const CLOSED = "Connection is closed.";
 
 /** Not connected yet: call `connect()`. Throws where a TLS file can't be read. */
 export function redisClient(settings: RedisSettings, name: string): RedisClient {
   const { url, sentinels, master = "mymaster", cluster } = settings;
-  if (cluster !== undefined) return new Cluster([...cluster], clusterOptions(settings, name));
+  if (cluster !== undefined) return clusterClient(cluster, settings, name);
   const options = redisOptions(settings, name);
   if (sentinels !== undefined) {
     const sentinelTls =
@@ -43,6 +48,34 @@ export function redisClient(settings: RedisSettings, name: string): RedisClient 
   }
   if (url === undefined) throw new TypeError("one of url, sentinels and cluster is needed");
   return new Redis(url, options);
+}
+
+/**
+ * ioredis says of a Cluster that cannot be used only that it cannot, and of a node whose connection failed only that it is
+ * closed: here the error's message names the cause, before anybody else hears of it.
+ */
+function clusterClient(nodes: readonly RedisEndpoint[], settings: RedisSettings, name: string): Cluster {
+  let lost: Error | undefined;
+  class Connector extends StandaloneConnector {
+    override async connect(...args: Parameters<StandaloneConnector["connect"]>) {
+      const stream = await super.connect(...args);
+      stream.once("error", (error: Error) => {
+        lost = error;
+      });
+      return stream;
+    }
+  }
+  const options = clusterOptions(settings, name);
+  const redis = { ...options.redisOptions, Connector: Connector as ConnectorConstructor };
+  const client = new Cluster([...nodes], { ...options, redisOptions: redis });
+  client.on("error", (error: Error & { readonly lastNodeError?: Error }) => {
+    const said = error.lastNodeError;
+    if (said === undefined) return;
+    const cause = said.message === CLOSED ? (lost ?? said) : said;
+    error.message = `the Cluster cannot be used: ${cause.message}`;
+    lost = undefined;
+  });
+  return client;
 }
 
 function redisOptions({ username, password, tls }: RedisSettings, name: string) {

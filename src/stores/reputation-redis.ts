@@ -20,6 +20,7 @@ import { type PendingWrite, PendingWrites } from "./pending-writes.ts";
 import type { RedisClient } from "./redis-connection.ts";
 import { poorKey, proxyKey, senderKey } from "./redis-keys.ts";
 import { runScript, type Script, script } from "./redis-script.ts";
+import { RedisTroubles } from "./redis-troubles.ts";
 import { changed, expiryMs } from "./reputation-memory.ts";
 import { senderScript } from "./reputation-scripts.ts";
 import { type SenderReply, senderReply, talliesOf } from "./sender-reply.ts";
@@ -115,9 +116,14 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
   /** Begins to connect. Does not wait: mail flows without Redis too. */
   open(): void {
     const { telemetry } = this.#options;
-    let told = "";
+    const troubles = new RedisTroubles(this.#monotonic);
+    const tell = (error: Error) => {
+      // The same trouble at every attempt is said once.
+      if (!troubles.isNew(error.message)) return;
+      telemetry.log("warn", "redis_error", `Redis: ${error.message}`, {}, error);
+    };
     this.#client.on("ready", () => {
-      told = "";
+      troubles.over();
       this.#isSlow = false;
       telemetry.redisUp(true);
       telemetry.log("info", "redis_up", "connected to Redis");
@@ -127,14 +133,12 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
       this.#isSlow = false;
       telemetry.redisUp(false);
     });
-    this.#client.on("error", (error: Error) => {
-      // The same trouble at every attempt is said once.
-      if (error.message === told) return;
-      told = error.message;
-      telemetry.log("warn", "redis_error", `Redis: ${error.message}`, {}, error);
-    });
+    this.#client.on("error", tell);
     telemetry.redisUp(false);
-    this.#client.connect().catch(() => undefined /* told by "error"; it goes on trying */);
+    this.#client.connect().catch((error: NodeJS.ErrnoException) => {
+      // Told by "error" but for a name of a Cluster's node that is not found; it goes on trying.
+      if (error.syscall === "getaddrinfo") tell(error);
+    });
     if (this.#options.presence !== undefined) this.#announce(this.#options.presence);
   }
 

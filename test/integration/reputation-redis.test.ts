@@ -451,6 +451,58 @@ describe("source IPs shared over Redis", needsRedis, () => {
   });
 });
 
+describe("what goes wrong with Redis", needsRedis, () => {
+  /** The lines that a store logs of it. */
+  function logged(target: RedisSettings) {
+    const lines: string[] = [];
+    const log: Telemetry["log"] = (_level, code, message) => lines.push(`${code} ${message}`);
+    return { lines, store: storeOn(target, { epoch: "01WRONG", telemetry: { log } }) };
+  }
+
+  it("is told once with its cause where a Cluster cannot be used", async () => {
+    const server = await RedisServer.start("--requirepass", "right");
+    const closed = { host: "127.0.0.1", port: await freePort() };
+    const nodes = [{ host: "127.0.0.1", port: server.port }];
+    const cases = [
+      [{ cluster: nodes, username: "default", password: "wrong" }, /cannot be used: WRONGPASS /],
+      [{ cluster: nodes }, /cannot be used: NOAUTH /],
+      [{ cluster: [closed] }, /cannot be used: connect ECONNREFUSED 127\.0\.0\.1:/],
+      [{ cluster: [{ host: "redis.invalid", port: 6379 }] }, /Redis: getaddrinfo .*redis\.invalid/],
+    ] as const;
+    await Promise.all(
+      cases.map(async ([settings, expected]) => {
+        const { lines, store } = logged(settings);
+        await until(() => lines.length > 0, String(expected));
+        // Time for several attempts.
+        await new Promise((resolve) => setTimeout(resolve, 1_000));
+        assert.match(lines[0]!, expected);
+        assert.equal(lines.length, 1, lines.join("\n"));
+        await store.close();
+      }),
+    );
+    await server.stop();
+  });
+
+  it("is told once where Redis refuses what the ledger writes", async () => {
+    const server = await RedisServer.start();
+    const admin = server.client();
+    await admin.call("ACL", "SETUSER", "warp", "on", ">secret", "~other:*", "+@all");
+    const client = redisClient({ url: `redis://warp:secret@127.0.0.1:${server.port}/0` }, "warp-test");
+    await client.connect();
+    const errors: string[] = [];
+    const onError = (error: Error) => errors.push(error.message);
+    const ledger = new RedisIpLedger({ client, prefix: PREFIX, now: Date.now, onError });
+    for (let i = 0; i < 100; i += 1) ledger.countMessages("192.0.2.1", `provider-${i}`, "20260301", 1);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    assert.ok(errors.length > 0 && errors.length <= 3, errors.join("\n"));
+    assert.ok(errors.every((text) => text.includes("NOPERM")));
+    assert.equal(ledger.messages("192.0.2.1", "provider-7", "20260301"), 1);
+    await ledger.close();
+    for (const one of [client, admin]) one.disconnect();
+    await server.stop();
+  });
+});
+
 describe("source IPs shared by hosts whose clocks differ", needsRedis, () => {
   const DAY = 24 * HOUR;
   const pair = { ip: "192.0.2.1", provider: "google.com", from: "normal", why: "3 in a row" } as const;
