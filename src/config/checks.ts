@@ -254,11 +254,16 @@ function checkRedis({ redis }: RawConfig, report: Report): void {
       report({ path: ["redis", key], text: "was an empty list, should name HOST:PORT" });
   }
   if (redis.url === undefined) return;
-  for (const key of ["username", "password", "tls"] as const) {
+  for (const key of ["username", "password"] as const) {
     if (redis[key] === undefined) continue;
     const text =
       "is for sentinels and cluster; beside url it should not be there: the URL says it (rediss://USER:PASSWORD@HOST)";
     report({ path: ["redis", key], text });
+  }
+  if (redis.tls !== undefined && !redis.url.startsWith("rediss:")) {
+    const text =
+      "is for an encrypted connection; beside url it should be there only where that is rediss://…";
+    report({ path: ["redis", "tls"], text });
   }
 }
 

@@ -205,7 +205,9 @@ function setRedis(layer: Layer, options: ParsedOptions): void {
   if (url === undefined) return;
   layer.set(["redis", "url"], url, "--redis");
   const section = layer.document.redis as Document;
-  for (const key of ["sentinels", "cluster", "master", "username", "password", "tls"]) delete section[key];
+  for (const key of ["sentinels", "cluster", "master", "username", "password"]) delete section[key];
+  // The authority that the file names holds for another server of the same operator too.
+  if (!url.startsWith("rediss:")) delete section.tls;
 }
 
 /** Comma-separated, blanks around the names allowed, as the original has it. */

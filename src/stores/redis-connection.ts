@@ -19,6 +19,7 @@ export interface RedisSettings {
   readonly cluster?: readonly RedisEndpoint[] | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
+  /** With `url` only beside `rediss://`, of which it gives the files. */
   readonly tls?:
     | {
         /** Paths of PEM files. */

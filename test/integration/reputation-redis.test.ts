@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -625,6 +625,13 @@ describe("Redis with TLS and an ACL user", needsRedis, () => {
       assert.equal(await store.reset("mail_from:acl@example.com"), true);
       assert.match(String(await admin.client("LIST")), /name=warp-test.*user=warp/);
       await assert.rejects(stranger.ready(500), /Redis cannot be reached: self-signed certificate/);
+      // The same from a configuration file.
+      const config = join(directory, "warp.yaml");
+      await writeFile(config, `redis: { url: "${url}", tls: { ca: ${cert} } }\n`);
+      const argv = ["src/cli/main.ts", "reputation", "show", "acl@example.com", "--config", config];
+      const shown = spawnSync(process.execPath, argv, { encoding: "utf8" });
+      assert.equal(shown.status, 0, shown.stderr);
+      assert.match(shown.stdout, /acl@example\.com/);
     } finally {
       await store.close();
       await stranger.close();

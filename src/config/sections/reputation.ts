@@ -26,7 +26,9 @@ export const redis = z
         (value) => (value === true ? {} : value === false ? undefined : value),
         clientTls.optional(),
       )
-      .describe("TLS with `sentinels` and `cluster`: `true`, or its files."),
+      .describe(
+        "TLS with `sentinels` and `cluster`: `true`, or its files. Beside a `rediss://` URL: its files.",
+      ),
     prefix: text.prefault("warp:1:").describe("Prefix of every key."),
     budget: timer
       .prefault("50ms")

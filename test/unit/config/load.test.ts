@@ -101,6 +101,18 @@ const FLAGS: [argv: string, yaml: string, pick: (config: Config) => unknown, mea
     (c) => [c.redis!.url, c.redis!.cluster, c.redis!.prefix],
     ["redis://h:1/2", undefined, "p:"],
   ],
+  [
+    "--redis rediss://h:1/2",
+    "redis: { cluster: ['h:1'], tls: { server_name: r.example } }",
+    (c) => [c.redis!.url, c.redis!.cluster, c.redis!.tls?.serverName],
+    ["rediss://h:1/2", undefined, "r.example"],
+  ],
+  [
+    "--redis redis://h:1/2",
+    "redis: { url: 'rediss://h', tls: { server_name: r.example } }",
+    (c) => [c.redis!.url, c.redis!.tls],
+    ["redis://h:1/2", undefined],
+  ],
   ["--workers 4", "workers: 2", (c) => c.workers, 4],
   ["--metrics localhost:9625", "", (c) => c.metrics, { listen: { ip: "127.0.0.1", port: 9625 } }],
   ["--metrics 127.0.0.1:9625", "", (c) => c.metrics, { listen: { ip: "127.0.0.1", port: 9625 } }],

@@ -300,6 +300,11 @@ const WRONG: [what: string, yaml: string, problems: string[]][] = [
     ],
   ],
   [
+    "files for TLS to Redis beside a URL without TLS",
+    "redis: { url: 'redis://h', tls: { ca: /ca.pem } }",
+    ["redis.tls is for an encrypted connection; beside url it should be there only where that is rediss://…"],
+  ],
+  [
     "fixed without destination",
     "capture: { mode: fixed }",
     ["capture.destination is missing; mode fixed sends every connection to it: HOST:PORT"],
