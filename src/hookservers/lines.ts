@@ -11,7 +11,7 @@ import type {
   Reply,
   Session,
 } from "../gen/warp/hook/v1/hook_pb.ts";
-import { filterFields, type Item, markedAddress } from "./rows.ts";
+import { filterFields, type Item } from "./rows.ts";
 import { decodeMarked, marked } from "./text.ts";
 import {
   directionWord,
@@ -214,7 +214,7 @@ function hostAndPort({ ip, port }: { ip: string; port: number }): string {
 }
 /** Bare, `<>` for the null sender, `unknown` (the original's word) where none was seen. In JSON nothing need be escaped. */
 function addressWord(address: Address | undefined): string {
-  return address === undefined ? "unknown" : address.address === "" ? "<>" : markedAddress(address);
+  return address === undefined ? "unknown" : address.address === "" ? "<>" : address.address;
 }
 function rawWord(address: Address | undefined): string {
   return decodeMarked(address?.raw ?? empty);

@@ -17,7 +17,7 @@ import type {
   Source,
 } from "../gen/warp/hook/v1/hook_pb.ts";
 import type { Row, TableName, Value } from "./schema.ts";
-import { decodeMarked, visible, visibleText } from "./text.ts";
+import { visible, visibleText } from "./text.ts";
 import { directionWord, microseconds, milliseconds, originWord, outcomeWord, sqlTime } from "./words.ts";
 
 /** One event on its way into a sink. */
@@ -227,18 +227,7 @@ export function filterFields(outcome: FilterOutcome): Record<string, unknown> {
 
 /** The bare address, `<>` for the null sender. */
 export function addressText(address: Address): string {
-  return address.address === "" ? "<>" : visibleText(markedAddress(address)).text;
-}
-/**
- * The address with octets that are no UTF-8 as `\xHH`. The protocol's has U+FFFD for them: where it has one, the octets are
- * those of `raw` between what stands around the address there.
- */
-export function markedAddress({ address, raw }: Address): string {
-  if (!address.includes("\ufffd")) return address;
-  const around = Buffer.from(raw).toString("utf8").split(address);
-  if (around.length !== 2 || around.some((text) => text.includes("\ufffd"))) return address;
-  const [before = "", behind = ""] = around;
-  return decodeMarked(raw.subarray(Buffer.byteLength(before), raw.length - Buffer.byteLength(behind)));
+  return address.address === "" ? "<>" : visibleText(address.address).text;
 }
 /** The original's `mail_from`: `unknown` where none was seen. */
 export function senderWord(address: Address | undefined): string {
@@ -248,8 +237,7 @@ export function senderWord(address: Address | undefined): string {
 export function domainOf(address: Address | undefined): string | null {
   const at = address?.address.lastIndexOf("@") ?? -1;
   if (address === undefined || at < 0) return null;
-  const marked = markedAddress(address);
-  return orNull(visibleText(marked.slice(marked.lastIndexOf("@") + 1).toLowerCase()).text);
+  return orNull(visibleText(address.address.slice(at + 1).toLowerCase()).text);
 }
 export function isAccepted(recipient: Recipient): boolean {
   const code = recipient.finalReply?.code ?? 0;

@@ -90,7 +90,7 @@ export function events(first: number, count: number): EventInit[] {
 type Kind = NonNullable<EventInit["kind"]>;
 const reply = (code: number, text: string) => ({ code, text: Buffer.from(text), origin: Origin.UPSTREAM });
 const alice = { address: "alice@example.org", raw: Buffer.from("<alice@example.org>") };
-const bob = { address: "b\ufffdb@example.net", raw: Buffer.from("<b\xf6b@example.net>", "latin1") };
+const bob = { address: "b\\xf6b@example.net", raw: Buffer.from("<b\xf6b@example.net>", "latin1") };
 
 const KINDS: readonly (() => Kind)[] = [
   () => ({
