@@ -12,3 +12,8 @@ interface Address {
 export function isDualStack({ ip, port }: Address, listen: readonly Address[]): boolean {
   return ip === "::" && !listen.some((other) => other.port === port && !other.ip.includes(":"));
 }
+
+/** A "::" that leaves IPv4 to others of the list. */
+export function isIpv6Only(address: Address, listen: readonly Address[]): boolean {
+  return address.ip === "::" && !isDualStack(address, listen);
+}

@@ -210,7 +210,7 @@ export class Leg {
   restartClock(timeoutMs: number): void {
     const newest = this.waiting[this.waiting.length - 1];
     if (newest === undefined) return;
-    newest.endsAt = this.octetsOut;
+    this.writtenWhole();
     newest.sentAt = this.options.clock.now();
     newest.timeoutMs = timeoutMs;
     newest.deadlineAt = newest.sentAt + timeoutMs;

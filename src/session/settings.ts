@@ -1,5 +1,4 @@
 /** What a session is given: the operator's settings as it needs them, and the parts around it. */
-
 import type { ConnectionOptions, SecureContext } from "node:tls";
 import type { Router } from "../egress/contract.ts";
 import type { TlsPolicy, TlsRules } from "../egress/tls-policy.ts";

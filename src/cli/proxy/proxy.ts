@@ -6,7 +6,6 @@
  * that run keep the generation in which they began, with its filters, until they end; so no message ever meets a chain that
  * is half changed, and a filter cannot be walked around during a reload.
  */
-
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "../../config/load.ts";
 import type { ClientNetworks, Config } from "../../config/schema.ts";
@@ -17,7 +16,7 @@ import type { Telemetry } from "../../events/telemetry.ts";
 import { createHooks, type HookSettings, type Hooks } from "../../hooks/index.ts";
 import { UlidSource } from "../../hooks/ulid.ts";
 import { NodeDialer } from "../../net/dial.ts";
-import { isDualStack } from "../../net/dual-stack.ts";
+import { isIpv6Only } from "../../net/dual-stack.ts";
 import { type Listener, listen } from "../../net/listener.ts";
 import { isLoopback, LocalAddresses } from "../../net/local-addresses.ts";
 import type { AdmissionRules } from "../../session/admission.ts";
@@ -125,7 +124,7 @@ export class SmtpProxy {
     const { listen: addresses, listenIsDefault } = this.config;
     for (const [index, address] of addresses.entries()) {
       try {
-        const ipv6Only = address.ip === "::" && !isDualStack(address, addresses);
+        const ipv6Only = isIpv6Only(address, addresses);
         const options = { address, reusePort: false, transparent: false, ipv6Only };
         // Negative, since no descriptor is known here.
         this.listeners.set(-1 - index, await listen(options, this.accepted));

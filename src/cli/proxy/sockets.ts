@@ -8,7 +8,7 @@
 import { isIPv6 } from "node:net";
 import type { Config } from "../../config/schema.ts";
 import type { Endpoint } from "../../events/events.ts";
-import { isDualStack } from "../../net/dual-stack.ts";
+import { isDualStack, isIpv6Only } from "../../net/dual-stack.ts";
 import { type NativeError, native } from "../../net/native.ts";
 
 export interface OpenAddress {
@@ -97,7 +97,7 @@ export function socketsOf(addresses: readonly OpenAddress[], worker: number, wor
 
 function makeOrSkip(address: Endpoint, config: Config): OpenAddress | undefined {
   try {
-    return make(address, config, address.ip === "::" && !isDualStack(address, config.listen));
+    return make(address, config, isIpv6Only(address, config.listen));
   } catch (error) {
     const { code } = error as NativeError;
     const absent = code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT";
