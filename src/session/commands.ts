@@ -230,7 +230,7 @@ export class Commands {
     }
     const failed = this.leaveTransaction(); // its MAIL was refused: only its record was still open
     if (failed !== undefined) session.report(failed);
-    if (needs.recipient && !session.pinned) return this.holdMail(command, tx);
+    if (needs.recipient) return this.holdMail(command, tx);
     if (needs.sender) return this.routeMail(command, tx);
     this.tx = tx;
     this.forwardMail(command, tx);

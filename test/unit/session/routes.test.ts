@@ -289,6 +289,27 @@ test("a rule's reject holds on a pinned leg too, and nothing is sent", async () 
   assert.deepEqual([route?.sourceIp, route?.rule], ["", "hopeless"]);
 });
 
+test("a rule's reject of a recipient holds on a pinned leg too, which is kept whatever the rule says", async () => {
+  const reply = { code: 550, enhancedCode: "5.7.1", text: "not there", origin: "warp", hook: "" } as const;
+  const simulation = routed(
+    ({ recipient }) =>
+      recipient?.address.endsWith("@bad.example")
+        ? ({ ...ipDecision("x"), kind: "reply", reply } as never)
+        : ipDecision("203.0.113.66/bulk.example"),
+    { sender: true, recipient: true },
+  );
+  await greeted(simulation, "AUTH PLAIN");
+  await simulation.say("AUTH PLAIN AGEAYg==\r\n");
+  await simulation.reply("235 in\r\n");
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  const { client, leg } = await simulation.say("RCPT TO:<x@bad.example>\r\n");
+  assert.equal(client, "550 5.7.1 not there\r\n");
+  assert.equal(leg, "");
+  assert.equal((await simulation.say("RCPT TO:<x@good.example>\r\n")).leg, "MAIL FROM:<a@example.com>\r\n");
+  assert.equal((await simulation.reply("250 sender\r\n")).leg, "RCPT TO:<x@good.example>\r\n");
+  assert.equal(simulation.legs.length, 1);
+});
+
 test("MAIL within a transaction is refused by warp where somebody has to be routed", async () => {
   const simulation = routed(bySender);
   await greeted(simulation);
