@@ -64,6 +64,8 @@ export class Greeting {
       const old = this.endTransaction();
       if (old !== undefined) session.report(old);
       const slot = session.open();
+      // What the parked leg was told and has offered is another introduction's.
+      this.replacement.end();
       session.hello = { esmtp: command.verb === "EHLO", name: command.argument, line: command.line };
       this.needsHello = false;
       this.introduce(slot)

@@ -99,7 +99,7 @@ export class LegReplacement {
     const { session } = this;
     if (decision.kind === "none") throw new ReplayRefused({ own: OWN.noUsableLeg });
     const old = session.leg;
-    const leg = this.unpark(decision) ?? (await this.bringUpCovering(decision, "route", size));
+    const leg = this.unpark(decision, size) ?? (await this.bringUpCovering(decision, "route", size));
     if (old !== undefined && old.lost === undefined) this.park(old);
     session.useLeg(leg);
     session.recorder.note("leg_replaced", `route: leg ${leg.number} from ${leg.sourceIp}`, {
@@ -190,10 +190,11 @@ export class LegReplacement {
     this.parked = { leg, timer };
   }
 
-  private unpark(decision: Decision): Leg | undefined {
-    const { parked } = this;
+  private unpark(decision: Decision, size: number): Leg | undefined {
+    const { parked, session } = this;
     if (parked === undefined || parked.leg.lost !== undefined || !legFits(decision, parked.leg.origin))
       return undefined;
+    if (!this.covers(parked.leg, session.upstreamEncrypted, size)) return undefined;
     parked.timer.cancel();
     this.parked = undefined;
     return parked.leg;

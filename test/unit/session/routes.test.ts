@@ -75,6 +75,43 @@ test("alternating senders dial once: the leg before is kept for a while", async 
   assert.equal(simulation.legs[1]?.take(), "QUIT\r\n", "and for no longer");
 });
 
+test("a parked leg whose SIZE is smaller than declared is not taken again", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation, "SIZE 500000");
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  await replay(simulation, "bulk.example", "SIZE 1000");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("MAIL FROM:<good@example.com>\r\n");
+  simulation.legs[0]?.feed("250 ok\r\n");
+  await simulation.say("RSET\r\n");
+  simulation.legs[0]?.feed("250 ok\r\n");
+  await settle();
+  simulation.legs[1]?.take();
+  await simulation.say("MAIL FROM:<bad@example.com> SIZE=2000\r\n");
+  assert.equal(simulation.legs.length, 3);
+  assert.equal(
+    await replay(simulation, "bulk.example", "SIZE 5000"),
+    "MAIL FROM:<bad@example.com> SIZE=2000\r\n",
+  );
+});
+
+test("a leg that was parked before the client's next EHLO is not taken again: it was told another name", async () => {
+  const simulation = routed(bySender);
+  await greeted(simulation);
+  await simulation.say("MAIL FROM:<bad@example.com>\r\n");
+  await replay(simulation, "bulk.example");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 ok\r\n");
+  assert.equal((await simulation.say("EHLO other.example\r\n")).leg, "EHLO bulk.example\r\n");
+  assert.equal(simulation.legs[0]?.take(), "QUIT\r\n");
+  await simulation.reply(ehloReply(["8BITMIME"]));
+  await simulation.say("MAIL FROM:<good@example.com> BODY=8BITMIME\r\n");
+  assert.equal(simulation.legs.length, 3);
+});
+
 test("the recipient decides where a rule needs it: warp answers MAIL, and sends it with the first RCPT", async () => {
   const simulation = routed(
     (facts) => {
