@@ -209,6 +209,8 @@ export class Greeting {
   /** What was said in plaintext counts no more (RFC 3207 §4.2), upstream neither. */
   private forgetPlaintext(): void {
     const { session } = this;
+    // A login, say, that anybody may have put before the client's STARTTLS: the next command gets a leg without it.
+    if (session.pinned) session.leavePinnedLeg();
     const old = this.endTransaction();
     if (old !== undefined) {
       session.report(old);

@@ -446,6 +446,15 @@ export class Session implements SessionCore, LegOwner {
     if (this.leg?.lost !== undefined) this.dropLeg();
   }
 
+  /** Opaque state that was set on the leg can't be taken back there (RFC 3207 §4.2): both are forgotten. */
+  leavePinnedLeg(): void {
+    const { leg } = this;
+    this.dropLeg();
+    leg?.quit(LINGER_MS);
+    this.pinned = false;
+    this.authUser = "";
+  }
+
   abortLeg(reason: string): void {
     const { leg } = this;
     if (leg === undefined) return;

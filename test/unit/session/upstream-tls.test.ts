@@ -152,6 +152,26 @@ test("the client's own STARTTLS: what it said in plaintext counts no more", asyn
   );
 });
 
+test("the client's own STARTTLS: a login in plaintext counts no more, upstream neither", async () => {
+  const simulation = new Simulation({ downstreamTls: true });
+  await simulation.greet("PIPELINING", "AUTH PLAIN");
+  await simulation.say("AUTH PLAIN AGEAYg==\r\n");
+  await simulation.reply("235 in\r\n");
+  const { client, leg } = await simulation.say("STARTTLS\r\n");
+  assert.match(client, /^220 2\.0\.0 /);
+  assert.equal(leg, "QUIT\r\n");
+  assert.equal((await simulation.say("EHLO c\r\n")).client, "");
+  assert.equal(simulation.legs.length, 2);
+  assert.equal((await simulation.reply("220 mx.example ESMTP\r\n")).leg, "EHLO c\r\n");
+  await simulation.reply(ehloReply(["AUTH PLAIN"]));
+  await simulation.say("MAIL FROM:<a@example.com>\r\n");
+  await simulation.reply("550 5.7.1 log in first\r\n");
+  simulation.client.fin();
+  await settle();
+  const session = simulation.connections[0]?.session;
+  assert.deepEqual([session?.authUser, session?.route.pinned], ["", false]);
+});
+
 test("what EHLO offered before TLS counts no more where the one behind it is refused", async () => {
   const simulation = new Simulation();
   await offered(simulation, "CHUNKING");
