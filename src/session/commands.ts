@@ -5,7 +5,7 @@
 import type { Decision, RouteReply } from "../egress/contract.ts";
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
-import type { AddressFacts, RouteFacts } from "../events/events.ts";
+import type { AddressFacts, ReplyFacts, RouteFacts } from "../events/events.ts";
 import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { declaredSize, domainOf, type Path, parsePath } from "../smtp/path.ts";
@@ -375,20 +375,11 @@ export class Commands {
 
   private refuseRoute(command: Command, tx: Transaction, reply: RouteReply): void {
     const { session } = this;
-    const wire = formatReply(reply.code, reply.enhancedCode, reply.text);
-    const facts = {
-      code: reply.code,
-      enhancedCode: reply.enhancedCode,
-      text: wire.subarray(0, wire.length - 2),
-      origin: reply.origin,
-      replyClass: "",
-      latencyMs: undefined,
-      hook: reply.hook,
-    };
+    const { wire, facts } = verdictOf(reply);
     this.up.record(">|", command.line, tx);
     session.began(tx);
     tx.finalReply = facts;
-    session.answerVerdict(session.open(), wire, tx);
+    session.answerVerdict(session.open(), wire, reply.origin, tx);
     session.report(tx);
   }
 
@@ -397,7 +388,7 @@ export class Commands {
     if (!session.isServing) return;
     this.up.record(">|", command.line, tx);
     session.began(tx);
-    this.greeting.replayFailed(session.open(), error, (answer) => {
+    this.greeting.replayFailed(session.open(), error, tx, (answer) => {
       tx.finalReply = answer;
       session.report(tx);
     });
@@ -428,44 +419,40 @@ export class Commands {
         if (refusal === undefined) return this.forwardRcpt(command, address);
         this.up.record(">|", command.line, held.tx);
         const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
-        held.tx.replied(record, refusal.facts);
-        session.answerVerdict(session.open(), refusal.wire, held.tx);
+        const { wire, facts } = verdictOf(refusal);
+        held.tx.replied(record, facts);
+        session.answerVerdict(session.open(), wire, refusal.origin, held.tx);
       })
       .catch((error: unknown) => {
         if (!session.isServing) return;
         const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
         this.up.record(">|", command.line, held.tx);
-        this.greeting.replayFailed(session.open(), error, (answer) => {
+        this.greeting.replayFailed(session.open(), error, held.tx, (answer) => {
           held.tx.replied(record, answer);
         });
       })
       .finally(() => session.unblock());
   }
 
-  /** A refusal: of the rule, or of upstream's to the MAIL that was held; it becomes the reply to RCPT. */
-  private async sendHeldMail(held: { command: Command; tx: Transaction }, address: AddressFacts) {
+  /** What the rule refuses with. Rejects with ReplayRefused where upstream refuses the MAIL that was held: RCPT is told. */
+  private async sendHeldMail(
+    held: { command: Command; tx: Transaction },
+    address: AddressFacts,
+  ): Promise<RouteReply | undefined> {
     const { session } = this;
     const { tx, command } = held;
     const refusal = await this.carryOut(this.decide(tx, address), tx);
-    if (refusal !== undefined) {
-      const wire = formatReply(refusal.code, refusal.enhancedCode, refusal.text);
-      const { code, enhancedCode, origin, hook } = refusal;
-      return {
-        wire,
-        facts: { code, enhancedCode, text: wire, origin, replyClass: "", latencyMs: undefined, hook },
-      };
-    }
+    if (refusal !== undefined) return refusal;
     const startedAt = session.env.clock.now();
     const reply = await session.maker.say(
       session.leg as Leg,
       command.line,
       session.env.settings.timeouts.commandMs,
-      { line: "|>", reply: "|<" },
+      { line: "|>", reply: "|<", transactionId: tx.id },
     );
     tx.mailMs = session.env.clock.now() - startedAt;
-    const facts = session.upstreamFacts(reply, tx.mailMs);
-    if (reply.code >= 300) return { wire: reply.wire, facts };
-    tx.mailReply = facts;
+    if (reply.code >= 300) throw new ReplayRefused({ reply });
+    tx.mailReply = session.upstreamFacts(reply, tx.mailMs);
     this.heldMail = undefined;
     return undefined;
   }
@@ -608,6 +595,19 @@ export class Commands {
   messageRead(): void {
     this.leaveTransaction();
   }
+}
+
+/** A rule's or a hook's refusal, as it stands on the wire and in the record. */
+function verdictOf({ code, enhancedCode, text, origin, hook }: RouteReply): {
+  wire: Buffer;
+  facts: ReplyFacts;
+} {
+  const wire = formatReply(code, enhancedCode, text);
+  const shown = wire.subarray(0, wire.length - 2);
+  return {
+    wire,
+    facts: { code, enhancedCode, text: shown, origin, replyClass: "", latencyMs: undefined, hook },
+  };
 }
 
 /** Blanks between MAIL and FROM beyond the one that the grammar has. */

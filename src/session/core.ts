@@ -22,8 +22,8 @@ export interface SessionCore {
   answer(slot: Slot, reply: OwnReply, tx?: Transaction): void;
   /** Fills a place with the destination's reply. */
   pass(slot: Slot, reply: Reply, tx?: Transaction): void;
-  /** Fills a place with a filter's reply. */
-  answerVerdict(slot: Slot, wire: Buffer, tx: Transaction): void;
+  /** Fills a place with the reply of a filter, or of a rule of the operator's. */
+  answerVerdict(slot: Slot, wire: Buffer, origin: "warp" | "hook", tx: Transaction): void;
   ownFacts(reply: OwnReply): ReplyFacts;
   upstreamFacts(reply: Reply, latencyMs: number | undefined): ReplyFacts;
   /** No further octet of the client is looked at until `unblock`. */

@@ -145,19 +145,19 @@ export class Greeting {
   }
 
   /**
-   * A leg could not be had, or its destination refused what was replayed: answers the command at hand. `record` is told
-   * what the answer is before it leaves.
+   * A leg could not be had, or its destination refused what was replayed: answers the command at hand, which is `tx`'s.
+   * `record` is told what the answer is before it leaves.
    */
-  replayFailed(slot: Slot, error: unknown, record?: (answer: ReplyFacts) => void): void {
+  replayFailed(slot: Slot, error: unknown, tx?: Transaction, record?: (answer: ReplyFacts) => void): void {
     const { session } = this;
     if (!session.isServing) return; // nobody waits for it any more
     const answer = this.failureAnswer(error);
     if ("reason" in answer) {
       record?.(session.ownFacts(answer));
-      session.answer(slot, answer);
+      session.answer(slot, answer, tx);
     } else {
       record?.(session.upstreamFacts(answer, undefined));
-      session.pass(slot, answer);
+      session.pass(slot, answer, tx);
     }
   }
 

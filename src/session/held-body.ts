@@ -267,7 +267,7 @@ export class HeldBody implements MessageBody {
       latencyMs: undefined,
       hook: result.hook,
     };
-    this.core.answerVerdict(this.slot as Slot, wire, this.tx);
+    this.core.answerVerdict(this.slot as Slot, wire, "hook", this.tx);
     this.core.report(this.tx);
   }
 

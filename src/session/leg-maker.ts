@@ -104,11 +104,16 @@ export class LegMaker {
     leg: Leg,
     line: Buffer,
     timeoutMs: number,
-    directions: { readonly line: Direction; readonly reply: Direction | undefined },
+    directions: {
+      readonly line: Direction;
+      readonly reply: Direction | undefined;
+      readonly transactionId?: string;
+    },
     kind: ExpectationKind = "plain",
   ): Promise<Reply> {
     const { recorder } = this.context;
-    const about = { leg: leg.number, tls: leg.encrypted };
+    const { transactionId = "" } = directions;
+    const about = { leg: leg.number, tls: leg.encrypted, transactionId };
     recorder.line(directions.line, line, {
       ...about,
       origin: directions.line === "->" ? "upstream" : "warp",

@@ -23,7 +23,7 @@ import { GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
-import { enhancedCode, type Reply } from "../smtp/reply.ts";
+import { enhancedCode, formatReply, type Reply } from "../smtp/reply.ts";
 import { Deadline, type Timer } from "./clock.ts";
 import { Commands } from "./commands.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
@@ -175,7 +175,8 @@ export class Session implements SessionCore, LegOwner {
     this.result = "no_route";
     const slot = this.open();
     if (decision.kind === "none") return this.finishWith(slot, OWN.noUsableLeg);
-    this.answerVerdict(slot, routeReplyWire(decision.reply), undefined);
+    const { code, enhancedCode, text, origin } = decision.reply;
+    this.answerVerdict(slot, formatReply(code, enhancedCode, text), origin, undefined);
     this.close("warp", "rule");
   }
 
@@ -529,11 +530,11 @@ export class Session implements SessionCore, LegOwner {
     this.replies.fill(slot, reply.wire);
   }
 
-  answerVerdict(slot: Slot, wire: Buffer, tx: Transaction | undefined): void {
+  answerVerdict(slot: Slot, wire: Buffer, origin: "warp" | "hook", tx: Transaction | undefined): void {
     this.recorder.line("<|", wire, {
       transactionId: tx?.id ?? "",
       leg: this.leg?.number ?? 0,
-      origin: "hook",
+      origin,
     });
     this.replies.fill(slot, wire);
   }
@@ -762,11 +763,4 @@ export class Session implements SessionCore, LegOwner {
     env.telemetry.octets("out", this.octetsOut);
     env.telemetry.sessionClosed(this.result, durationMs);
   }
-}
-
-/** A rule's or a hook's refusal as it stands on the wire. */
-export function routeReplyWire(reply: { code: number; enhancedCode: string; text: string }): Buffer {
-  return Buffer.from(
-    `${reply.code}${reply.enhancedCode === "" ? "" : ` ${reply.enhancedCode}`} ${reply.text}\r\n`,
-  );
 }

@@ -175,6 +175,23 @@ test("MAIL refused upstream becomes the reply to RCPT where warp had answered it
   await simulation.say("MAIL FROM:<a@example.com>\r\n");
   assert.equal((await simulation.say("RCPT TO:<x@y>\r\n")).leg, "MAIL FROM:<a@example.com>\r\n");
   assert.equal((await simulation.reply("550 5.7.1 no\r\n")).client, "550 5.7.1 no\r\n");
+  assert.ok(simulation.lines.includes("<- 550 5.7.1 no"), "as the destination's own");
+  await simulation.say("RCPT TO:<x@y>\r\n");
+  assert.equal((await simulation.reply("421 4.3.2 closing\r\n")).client, "421 4.3.2 closing\r\n");
+  assert.equal(simulation.client.state, "ended", "whoever says 421 closes");
+  const [tx] = simulation.transactions;
+  assert.deepEqual(
+    tx?.recipients.map(({ finalReply }) => [finalReply?.code, finalReply?.origin]),
+    [
+      [550, "upstream"],
+      [421, "upstream"],
+    ],
+  );
+  const ofTransaction = /^(?:MAIL|RCPT|250 2\.1\.0|550|421)/;
+  for (const event of simulation.events) {
+    if (event.kind !== "after_comm" || !ofTransaction.test(event.data.toString())) continue;
+    assert.equal(event.transactionId, tx?.transactionId, `${event.direction} ${event.data}`);
+  }
 });
 
 test("a new leg that lacks a capability shown is not used: the next IP once, then 451 4.4.4", async () => {
@@ -342,6 +359,8 @@ test("a rule's reject of a recipient holds on a pinned leg too, which is kept wh
   const { client, leg } = await simulation.say("RCPT TO:<x@bad.example>\r\n");
   assert.equal(client, "550 5.7.1 not there\r\n");
   assert.equal(leg, "");
+  const refusal = simulation.events.findLast((event) => event.kind === "after_comm");
+  assert.deepEqual([refusal?.direction, refusal?.origin], ["<|", "warp"]);
   assert.equal((await simulation.say("RCPT TO:<x@good.example>\r\n")).leg, "MAIL FROM:<a@example.com>\r\n");
   assert.equal((await simulation.reply("250 sender\r\n")).leg, "RCPT TO:<x@good.example>\r\n");
   assert.equal(simulation.legs.length, 1);
