@@ -360,13 +360,18 @@ export class Leg {
 
   private updateDeadline(): void {
     const oldest = this.waiting[this.head];
-    if (this.stalled) this.deadline.set(this.options.stallMs);
-    else if (oldest === undefined || oldest.deadlineAt === Number.POSITIVE_INFINITY) this.deadline.clear();
-    else this.deadline.setAt(oldest.deadlineAt);
+    const deadlineAt = oldest?.deadlineAt ?? Number.POSITIVE_INFINITY;
+    // A destination that takes nothing gains no time: the client's own clock for the final reply runs on.
+    if (this.stalled)
+      this.deadline.setAt(Math.min(this.options.clock.now() + this.options.stallMs, deadlineAt));
+    else if (deadlineAt === Number.POSITIVE_INFINITY) this.deadline.clear();
+    else this.deadline.setAt(deadlineAt);
   }
 
   private expired(): void {
-    if (this.stalled)
+    const oldest = this.waiting[this.head];
+    const isLate = oldest !== undefined && oldest.deadlineAt <= this.options.clock.now() + 0.5;
+    if (this.stalled && !isLate)
       this.lose("write_stalled", `the destination took nothing for ${this.options.stallMs} ms`);
     else this.lose("timeout", "the destination did not answer in time");
   }

@@ -166,6 +166,25 @@ test("a command between two chunks, pipelined: the last chunk waits for its repl
   assert.equal((await simulation.reply("250 queued\r\n")).client, "250 queued\r\n");
 });
 
+test("the nine minutes run on while the destination takes nothing", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3\r\na\r\nBDAT 3 LAST\r\nb\r\n");
+  await simulation.clock.advance(179_000);
+  simulation.leg.room = false;
+  assert.equal((await simulation.reply("250 a\r\n")).leg, "BDAT 3 LAST\r\nb\r\n");
+  assert.equal(simulation.client.take(), "");
+  for (let taken = 0; taken < 3; taken++) {
+    await simulation.clock.advance(100_000);
+    simulation.leg.handler.drained();
+    await simulation.say("NOOP\r\n");
+  }
+  await simulation.clock.advance(61_500);
+  assert.match(simulation.client.take(), /^451 4\.4\.2 /);
+});
+
 test("by BDAT, too, the nine minutes run from the client's end of data, not from when the last chunk went", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING", "CHUNKING");
