@@ -299,7 +299,9 @@ export class Session implements SessionCore, LegOwner {
     }
     const idle = this.holds === 0 && this.replies.waiting === 0;
     this.setDeadline(idle, progress);
-    if (this.clientEnded && idle && !this.legIsFull) this.halfClosedServed();
+    // A chunk that breaks off has its place among the replies, and will have none.
+    const isServed = idle || (this.reader.inMessage && this.replies.waiting === 1);
+    if (this.clientEnded && isServed && this.mayRead()) this.halfClosedServed();
   }
 
   /** How long the client may be silent now. Octets that complete nothing (a line sent byte by byte) gain it no time. */

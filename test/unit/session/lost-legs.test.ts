@@ -197,6 +197,21 @@ test("by BDAT, too, the nine minutes run from the client's end of data, not from
   assert.match(simulation.client.take(), /^451 4\.4\.2 /);
 });
 
+test("a client that sends no more within a chunk has the replies before it, and then the end", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING", "CHUNKING");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("BDAT 3\r\na\r\nBDAT 30 LAST\r\nb");
+  simulation.client.fin();
+  await settle();
+  assert.equal(simulation.closed, false);
+  assert.equal((await simulation.reply("250 a\r\n")).client, "250 a\r\n");
+  assert.equal(simulation.leg.state, "reset");
+  assert.equal(simulation.closed, true);
+  assert.equal(simulation.transactions[0]?.outcome, "abandoned");
+});
+
 for (const [which, keywords] of [
   ["a chunk", ["PIPELINING", "CHUNKING"]],
   ["a chunk that is refused", ["PIPELINING"]],
