@@ -569,7 +569,7 @@ export class Commands {
     const { leg } = session;
     if (tx === undefined || tx.accepted === 0 || leg === undefined) return undefined;
     tx.bdat = true;
-    if (session.env.chain.required) return new HeldBody(session, tx, "bdat");
+    if (session.env.chain.required) return new HeldBody(session, tx, "bdat", this.lastRcptAt);
     if (!leg.capabilities.has("CHUNKING")) return undefined;
     tx.dataAt = this.lastRcptAt;
     return new ChunkedBody(session, tx, leg);

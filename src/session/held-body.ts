@@ -42,11 +42,14 @@ export class HeldBody implements MessageBody {
   private octets = 0;
   /** Monotonic time of the client's DATA, or of its first BDAT. */
   private readonly beganAt: number;
+  private readonly recipientsAt: number | undefined;
 
-  constructor(core: SessionCore, tx: Transaction, mode: HeldMode) {
+  /** `recipientsAt`: with BDAT, when the last RCPT was answered (monotonic). */
+  constructor(core: SessionCore, tx: Transaction, mode: HeldMode, recipientsAt?: number) {
     this.core = core;
     this.tx = tx;
     this.mode = mode;
+    this.recipientsAt = recipientsAt;
     this.writer = core.env.hold.open();
     this.beganAt = core.env.clock.now();
     this.scribe = new HeaderScribe(core.recorder, tx, {
@@ -344,7 +347,8 @@ export class HeldBody implements MessageBody {
   private async sendChunks(leg: Leg, message: HeldMessage, endsAt: number): Promise<void> {
     const { clock, settings } = this.core.env;
     let held: Buffer | undefined;
-    this.tx.dataAt = clock.now();
+    this.tx.dataAt = this.recipientsAt;
+    this.tx.heldMs = 0; // nothing of it lies before that
     for await (const chunk of message.chunks()) {
       if (held !== undefined) {
         const line = bdatLine(held.length, false);

@@ -209,6 +209,20 @@ test("elapse is counted from connect to the destination's 354, and says where th
   assert.equal(none.connections[0]?.elapseMs, -2);
 });
 
+test("elapse of a message by BDAT is counted to the reply to its last RCPT, held or not", async () => {
+  for (const filter of [undefined, () => undefined as never]) {
+    const simulation = new Simulation(filter === undefined ? {} : { filter });
+    await simulation.greet("PIPELINING", "CHUNKING");
+    await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    await simulation.clock.advance(1500);
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    await simulation.clock.advance(700);
+    await simulation.say("BDAT 3 LAST\r\na\r\n");
+    await simulation.reply("250 ok\r\n");
+    assert.equal(simulation.transactions[0]?.timing.elapseMs, 1500);
+  }
+});
+
 test("a destination that never reads stops the client, and ends after timeouts.data_block", async () => {
   const simulation = new Simulation();
   await simulation.greet();
