@@ -2,7 +2,7 @@
  * Command lines (RFC 5321 §4.1.1): a verb, upper-cased here, and its argument as it came. What warp doesn't know is an
  * unknown verb, and no error: it is passed on.
  */
-import { SPACE, TAB } from "./octets.ts";
+import { FF, SPACE, TAB, VT } from "./octets.ts";
 
 export type Verb =
   | "EHLO"
@@ -86,8 +86,9 @@ export function parseCommand(wire: Buffer): Command {
   return { verb, word, line, wire, argument: line.subarray(argument) };
 }
 
+/** Servers that go by C's `isspace` end a verb at VT and FF, too: no RCPT of theirs may be an unknown verb here. */
 function isBlank(octet: number): boolean {
-  return octet === SPACE || octet === TAB;
+  return octet === SPACE || octet === TAB || octet === VT || octet === FF;
 }
 
 export interface BdatArgument {
@@ -106,7 +107,7 @@ const REDACTED = "[redacted]";
 
 /** An AUTH command without its initial response (RFC 4954 §4): what may stand in events and logs. */
 export function redactAuth(command: Command): Buffer {
-  const mechanism = /^[^ \t]{1,64}/.exec(command.argument.toString("latin1"))?.[0] ?? "";
+  const mechanism = /^[^ \t\v\f]{1,64}/.exec(command.argument.toString("latin1"))?.[0] ?? "";
   if (mechanism.length === command.argument.length) return command.line;
   return Buffer.from(`${command.word} ${mechanism} ${REDACTED}`, "latin1");
 }

@@ -5,6 +5,8 @@ export const LF = 0x0a;
 export const DOT = 0x2e;
 export const SPACE = 0x20;
 export const TAB = 0x09;
+export const VT = 0x0b;
+export const FF = 0x0c;
 export const CRLF: Buffer = Buffer.from("\r\n");
 export const EMPTY: Buffer = Buffer.alloc(0);
 

@@ -13,6 +13,8 @@ const CASES: readonly [line: string, verb: string, word: string, argument: strin
   ["  NOOP", "NOOP", "NOOP", ""],
   ["\tDATA", "DATA", "DATA", ""],
   ["rCpT TO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
+  ["RCPT\vTO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
+  ["\fDATA", "DATA", "DATA", ""],
   ["auth LOGIN", "AUTH", "AUTH", "LOGIN"],
   ["MAI", "OTHER", "MAI", ""],
   ["MAIL\u0000", "OTHER", "MAIL\u0000", ""],
@@ -52,6 +54,10 @@ test("a chunk's size is read exactly, or not at all", () => {
 test("an AUTH command is shown with its mechanism alone", () => {
   assert.equal(
     redactAuth(parseCommand(Buffer.from("AUTH PLAIN AGEAYg==\r\n"))).toString(),
+    "AUTH PLAIN [redacted]",
+  );
+  assert.equal(
+    redactAuth(parseCommand(Buffer.from("AUTH\vPLAIN\fAGEAYg==\r\n"))).toString(),
     "AUTH PLAIN [redacted]",
   );
   assert.equal(redactAuth(parseCommand(Buffer.from("AUTH LOGIN\r\n"))).toString(), "AUTH LOGIN");
