@@ -228,6 +228,8 @@ export class ChunkedBody implements MessageBody {
   legLost(loss: LegLost): boolean {
     if (!this.lastSent || loss.reason !== "timeout") {
       if (this.lastSent) this.tx.outcome = "unknown";
+      // The session tells the client, whose oldest command without a reply need not be this one.
+      this.tx.finalReply ??= this.core.ownFacts(OWN.legLost);
       return false;
     }
     this.core.noteLoss(loss);

@@ -197,6 +197,33 @@ test("by BDAT, too, the nine minutes run from the client's end of data, not from
   assert.match(simulation.client.take(), /^451 4\.4\.2 /);
 });
 
+for (const [how, begin, rest] of [
+  ["DATA", "DATA\r\n", "a\r\n.\r\n"],
+  ["BDAT", "BDAT 3\r\na\r\n", "BDAT 3 LAST\r\nb\r\n"],
+] as const) {
+  for (const [when, isSent, outcome] of [
+    ["within it", false, "deferred"],
+    ["when all of it went", true, "unknown"],
+  ] as const) {
+    test(`a message by ${how} whose leg is lost ${when} is on record with what the client was told`, async () => {
+      const simulation = new Simulation();
+      await simulation.greet("PIPELINING", "CHUNKING");
+      await simulation.say(ENVELOPE);
+      await simulation.reply("250 ok\r\n250 ok\r\n");
+      await simulation.say(begin);
+      await simulation.reply(how === "DATA" ? "354 go\r\n" : "250 a\r\n");
+      if (isSent) await simulation.say(rest);
+      simulation.leg.rst();
+      await settle();
+      const told = simulation.client.take() + (isSent ? "" : (await simulation.say(rest)).client);
+      assert.match(told, /^421 4\.4\.2 /);
+      const [tx] = simulation.transactions;
+      assert.equal(tx?.outcome, outcome);
+      assert.deepEqual([tx?.finalReply?.code, tx?.finalReply?.origin], [421, "warp"]);
+    });
+  }
+}
+
 test("a client that sends no more within a chunk has the replies before it, and then the end", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING", "CHUNKING");
