@@ -229,7 +229,7 @@ export class ChunkedBody implements MessageBody {
     if (!this.lastSent || loss.reason !== "timeout") {
       if (this.lastSent) this.tx.outcome = "unknown";
       // The session tells the client, whose oldest command without a reply need not be this one.
-      this.tx.finalReply ??= this.core.ownFacts(OWN.legLost);
+      this.tx.legLost(this.core.ownFacts(OWN.legLost));
       return false;
     }
     this.core.noteLoss(loss);

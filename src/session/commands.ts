@@ -575,6 +575,11 @@ export class Commands {
     return new ChunkedBody(session, tx, leg);
   }
 
+  /** The leg is lost, and the client told so: the transaction at hand comes to nothing with it. */
+  legLost(): void {
+    this.tx?.legLost(this.session.ownFacts(OWN.legLost));
+  }
+
   /** Replies came: what waits for them goes on. */
   legTurn(): void {
     this.session.body?.legTurn?.();

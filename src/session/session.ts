@@ -419,6 +419,7 @@ export class Session implements SessionCore, LegOwner {
     else if (!this.isServing) return;
     // The message has its answer; commands behind it that went to the leg, or waited for it, have none.
     else if (this.replies.waiting === 0 && !waited) return this.pump();
+    this.commands.legLost();
     const slot = this.replies.oldest() ?? this.open();
     this.finishWith(slot, OWN.legLost, "upstream");
   }

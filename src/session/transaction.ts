@@ -122,6 +122,11 @@ export class Transaction {
     return this.envelopeRecipients.length === this.accepted ? this.envelopeRecipients : undefined;
   }
 
+  /** The leg is lost, and the client told `reply`: the last word, unless the destination had refused already. */
+  legLost(reply: ReplyFacts): void {
+    if (this.outcomeOfReplies() === "abandoned") this.finalReply = reply;
+  }
+
   /** The record, once; undefined the second time. `connectedAt`: monotonic, where this is the session's first. */
   report(
     session: SessionFacts,

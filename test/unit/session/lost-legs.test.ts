@@ -224,6 +224,25 @@ for (const [how, begin, rest] of [
   }
 }
 
+for (const [when, replies, outcome, final] of [
+  ["MAIL", [], "deferred", 421],
+  ["RCPT", ["250 ok"], "deferred", 421],
+  ["DATA", ["250 ok", "250 ok"], "deferred", 421],
+  ["what comes behind MAIL's refusal", ["550 5.1.0 no"], "refused", undefined],
+] as const) {
+  test(`a leg that is lost instead of an answer to ${when}: the transaction is on record with what the client was told`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet("PIPELINING");
+    await simulation.say(`${ENVELOPE}DATA\r\n`);
+    await simulation.reply(replies.map((reply) => `${reply}\r\n`).join(""));
+    simulation.leg.rst();
+    await settle();
+    assert.match(simulation.client.take(), /^421 4\.4\.2 /);
+    const [tx] = simulation.transactions;
+    assert.deepEqual([tx?.outcome, tx?.finalReply?.code], [outcome, final]);
+  });
+}
+
 test("a client that sends no more within a chunk has the replies before it, and then the end", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING", "CHUNKING");
