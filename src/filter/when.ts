@@ -1,7 +1,8 @@
 /**
  * Which mail a filter sees: every condition that is given must hold. Recipient domains match where one accepted recipient
- * does, so that adding a recipient never takes a message away from a filter, and an address that servers may read in
- * another way matches every condition, so that no way of writing it does. Globs know `*` and `?`, and no case.
+ * does, so that adding a recipient never takes a message away from a filter. An address that servers may read in another
+ * way matches every condition, so that no way of writing it does; so does a message of which no recipient is known, which
+ * the destination would take all the same. Globs know `*` and `?`, and no case.
  */
 import { domainToASCII, domainToUnicode } from "node:url";
 import type { AddressFacts } from "../events/events.ts";
@@ -52,8 +53,10 @@ export function matcher(when: When | undefined, facts: WhenFacts): Matcher {
   }
   if (when.recipientDomain !== undefined) {
     const domain = domainGlobs(when.recipientDomain);
-    tests.push(({ recipients }) =>
-      recipients.some((recipient) => domain(domainOf(recipient.address)) || isUncertain(recipient)),
+    tests.push(
+      ({ recipients }) =>
+        recipients.length === 0 ||
+        recipients.some((recipient) => domain(domainOf(recipient.address)) || isUncertain(recipient)),
     );
   }
   if (when.client !== undefined) {

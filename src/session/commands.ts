@@ -42,8 +42,6 @@ export class Commands {
   private readonly greeting: Greeting;
   private readonly login: Login;
   private tx: Transaction | undefined;
-  /** Counts transactions that were left. */
-  private ended = 0;
   /** The BDAT message at hand. */
   private chunked: ChunkedBody | HeldBody | undefined;
   /** Time of the last RCPT's reply. */
@@ -171,14 +169,20 @@ export class Commands {
 
   private rset(command: Command): void {
     const old = this.leaveTransaction();
-    this.forward(command, () => old !== undefined && this.session.report(old), undefined, undefined, old);
+    this.forward(
+      command,
+      (reply, _latencyMs, slot) => old !== undefined && this.session.ended(old, reply, slot),
+      undefined,
+      undefined,
+      old,
+    );
   }
 
   private quit(command: Command): void {
     const old = this.leaveTransaction();
     const { session } = this;
     this.forward(command, (reply, _latencyMs, slot) => {
-      if (old !== undefined) session.report(old);
+      if (old !== undefined) session.ended(old, reply, slot);
       if (reply.code === 221) onceSent(slot, () => session.close("client", "quit"));
     });
   }
@@ -186,7 +190,6 @@ export class Commands {
   /** The transaction at hand is over for later commands; its record waits for the replies that are still to come. */
   private leaveTransaction(): Transaction | undefined {
     const old = this.tx;
-    this.ended++;
     this.tx = undefined;
     this.chunked = undefined;
     this.chunkRefused = false;
@@ -238,7 +241,7 @@ export class Commands {
 
   /** MAIL within a transaction: upstream will refuse it (RFC 5321 §4.1.4), and the transaction goes on. */
   private nested(): boolean {
-    return this.heldMail !== undefined || (this.tx?.mailReply !== undefined && this.tx.mailReply.code < 300);
+    return this.heldMail !== undefined || this.tx?.isOpenUpstream === true;
   }
 
   private newTransaction(path: Path): Transaction {
@@ -269,25 +272,31 @@ export class Commands {
   private forwardMail(command: Command, tx: Transaction): void {
     const { session } = this;
     const isNested = this.tx !== tx;
-    const { ended } = this;
-    if (!isNested) session.began(tx);
+    // Whose recipients follow is only known with the reply.
+    if (isNested) session.block();
+    else session.began(tx);
     this.forward(
       command,
       (reply, latencyMs) => {
         tx.mailMs = latencyMs;
         tx.mailReply = session.upstreamFacts(reply, latencyMs);
-        // A RSET or EHLO that was pipelined behind it has ended it already.
-        if (!isNested || reply.code >= 300 || ended !== this.ended) return;
-        // Taken although a transaction was open: it is the one at hand now.
-        const old = this.leaveTransaction();
-        if (old !== undefined) session.report(old);
-        this.tx = tx;
-        session.began(tx);
+        if (!isNested) return;
+        if (tx.isOpenUpstream) this.replaceTransaction(tx);
+        session.unblock();
       },
       "plain",
       undefined,
       tx,
     );
+  }
+
+  /** Taken although a transaction was open: it is the one at hand now. */
+  private replaceTransaction(tx: Transaction): void {
+    const { session } = this;
+    const old = this.leaveTransaction();
+    if (old !== undefined) session.report(old);
+    this.tx = tx;
+    session.began(tx);
   }
 
   private routeMail(command: Command, tx: Transaction): void {

@@ -68,13 +68,13 @@ export class Greeting {
       this.replacement.end();
       session.hello = { esmtp: command.verb === "EHLO", name: command.argument, line: command.line };
       this.needsHello = false;
-      this.introduce(slot)
+      this.introduce(slot, old)
         .catch((error: unknown) => this.helloFailed(slot, error))
         .finally(() => session.unblock());
     });
   }
 
-  private async introduce(slot: Slot): Promise<void> {
+  private async introduce(slot: Slot, old: Transaction | undefined): Promise<void> {
     const { session } = this;
     const hello = session.hello as NonNullable<typeof session.hello>;
     const introduction = await this.replacement.introduceFirst(hello);
@@ -84,6 +84,7 @@ export class Greeting {
     const { reply } = introduction;
     if (reply.code >= 300) {
       session.shown = undefined;
+      if (old !== undefined) session.ended(old, reply, slot);
       return session.pass(slot, reply);
     }
     const verdict = this.judgeDestination(leg);

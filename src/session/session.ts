@@ -472,8 +472,19 @@ export class Session implements SessionCore, LegOwner {
     if (leg === undefined) return;
     const about = { leg: leg.number, tls: leg.encrypted };
     this.recorder.line("|>", Buffer.from("RSET"), { ...about, origin: "warp" });
-    leg.expect((reply) => this.recorder.line("|<", reply.wire, about), this.env.settings.timeouts.commandMs);
+    leg.expect((reply) => {
+      this.recorder.line("|<", reply.wire, about);
+      if (reply.code >= 300) loseTransaction(leg, reply);
+    }, this.env.settings.timeouts.commandMs);
     leg.write(Buffer.from("RSET\r\n"));
+  }
+
+  /** What ends a transaction for the client was answered. */
+  ended(old: Transaction, reply: Reply, slot: Slot): void {
+    const { leg } = this;
+    if (leg !== undefined && old.isOpenUpstream && reply.code >= 300 && reply.code !== 421)
+      onceSent(slot, () => loseTransaction(leg, reply));
+    this.report(old);
   }
 
   /** Runs once everything sent upstream was answered; the client waits meanwhile. */
@@ -766,4 +777,12 @@ export class Session implements SessionCore, LegOwner {
     env.telemetry.octets("out", this.octetsOut);
     env.telemetry.sessionClosed(this.result, durationMs);
   }
+}
+
+/**
+ * A refused command changes nothing (RFC 5321 §4.1.4): the destination would go on with a transaction that is over here, and
+ * take a message for recipients that no filter and no rule is told of.
+ */
+function loseTransaction(leg: Leg, reply: Reply): void {
+  leg.lose("unexpected_reply", `${reply.code} to the command that ends a transaction`);
 }

@@ -82,6 +82,11 @@ export class Transaction {
     this.startedAt = startedAt;
   }
 
+  /** The destination has taken its MAIL. */
+  get isOpenUpstream(): boolean {
+    return this.mailReply !== undefined && this.mailReply.code < 300;
+  }
+
   addRecipient(address: AddressFacts, limit: number): RecipientRecord {
     const isOmitted = this.recipients.length >= limit;
     const record: RecipientRecord = { address, isOmitted, reply: undefined };

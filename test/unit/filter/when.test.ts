@@ -150,3 +150,7 @@ test("a share of the mail is that share, also of ids that differ in little", () 
   const seen = ids.filter((id) => shareOf(id) < 10).length;
   assert.ok(seen > 1800 && seen < 2200, `${seen} of 20000`);
 });
+
+test("a message without known recipients matches every condition on them", () => {
+  assert.equal(sees({ recipientDomain: ["bank.example"] }, { recipients: [] }), true);
+});

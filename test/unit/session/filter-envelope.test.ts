@@ -159,3 +159,52 @@ test("a recipient named between the chunks of a held message: 503 5.5.1, and the
   assert.equal(leg, "BDAT 6 LAST\r\nbody\r\n");
   assert.deepEqual(names(), ["c@d"]);
 });
+
+test("a filter sees the recipient whose RCPT is parted by a blank of C's", async () => {
+  const { simulation, begin, names } = filtered();
+  await begin();
+  await simulation.say("RCPT\vTO:<b@bank.example>\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("DATA\r\nbody\r\n.\r\n");
+  assert.deepEqual(names(), ["b@bank.example"]);
+});
+
+for (const command of ["RSET x", "QUIT x", "EHLO"]) {
+  test(`${command} that is refused within a transaction ends the leg, which still has it`, async () => {
+    const { simulation, begin } = filtered();
+    await begin();
+    await recipients(simulation, ["b@bank.example"], "250 ok\r\n");
+    await simulation.say(`${command}\r\n`);
+    const { client } = await simulation.reply("501 5.5.4 syntax\r\n");
+    assert.match(client, /^501 5\.5\.4 syntax\r\n421 4\.4\.2 /);
+    assert.equal(simulation.leg.state, "reset");
+  });
+}
+
+test("a RSET of warp's own that is refused ends the leg", async () => {
+  const simulation = new Simulation({
+    filter: () => ({
+      kind: "reject",
+      reply: { code: 550, enhancedCode: "5.7.1", text: "no" },
+      hook: "h",
+      origin: "hook",
+      outcomes: [],
+    }),
+  });
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<b@bank.example>\r\n");
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("DATA\r\nbody\r\n.\r\n");
+  const { client } = await simulation.reply("500 what\r\n");
+  assert.match(client, /421 4\.4\.2 /);
+});
+
+test("recipients behind a MAIL that is taken within a transaction are those of the new one", async () => {
+  const { simulation, begin, names } = filtered();
+  await begin();
+  await recipients(simulation, ["a@x.example"], "250 ok\r\n");
+  await simulation.say("MAIL FROM:<c@d>\r\nRCPT TO:<b@bank.example>\r\nDATA\r\nbody\r\n.\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.reply("250 ok\r\n");
+  assert.deepEqual(names(), ["b@bank.example"]);
+});

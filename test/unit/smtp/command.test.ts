@@ -12,6 +12,10 @@ const CASES: readonly [line: string, verb: string, word: string, argument: strin
   ["", "OTHER", "", ""],
   ["  NOOP", "NOOP", "NOOP", ""],
   ["\tDATA", "DATA", "DATA", ""],
+  // Blanks to Postfix and Sendmail.
+  ["RCPT\vTO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
+  ["\f MAIL \vFROM:<a@b>", "MAIL", "MAIL", "FROM:<a@b>"],
+  ["BDAT\f0 LAST", "BDAT", "BDAT", "0 LAST"],
   ["rCpT TO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
   ["RCPT\vTO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
   ["\fDATA", "DATA", "DATA", ""],
