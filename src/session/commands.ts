@@ -109,6 +109,7 @@ export class Commands {
 
   private dispatch(command: Command): void {
     const { leg } = this.session;
+    if (command.verb !== "OTHER") this.up.secretsMayFollow = command.verb === "AUTH";
     if (leg !== undefined && !leg.pipelining && leg.outstanding > 0) {
       // Only a leg that offered PIPELINING gets commands ahead of replies (RFC 2920 §3.1).
       return this.session.whenSettled(() => this.dispatch(command));

@@ -71,6 +71,7 @@ export class Login {
   private replied(exchange: AuthExchange, reply: Reply): void {
     const { session } = this;
     if (reply.code < 400) session.pinned = true;
+    if (reply.code < 300) this.up.secretsMayFollow = false;
     if (reply.code === 334) {
       this.exchange = exchange;
       session.reader.expectExchange();

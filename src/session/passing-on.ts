@@ -2,7 +2,7 @@
  * A command on its way up as it came, and the record of it. Whether the next command may be looked at before the reply is
  * the command's own matter (RFC 2920 §3.1).
  */
-import { type Command, mayBePipelined, redactAuth } from "../smtp/command.ts";
+import { type Command, mayBePipelined, REDACTED_LINE, redactAuth } from "../smtp/command.ts";
 import { CRLF } from "../smtp/octets.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
@@ -12,6 +12,11 @@ import type { Session } from "./session.ts";
 import type { Transaction } from "./transaction.ts";
 
 export class PassingOn {
+  /**
+   * Behind an AUTH, until it succeeds or a verb comes that warp knows: a client that reads no replies sends its secrets
+   * (RFC 4954) whether or not it was asked for them.
+   */
+  secretsMayFollow = false;
   private readonly session: Session;
 
   constructor(session: Session) {
@@ -30,8 +35,7 @@ export class PassingOn {
     const leg = session.leg as Leg;
     const slot = session.open();
     const wait = !mayBePipelined(command.verb);
-    const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
-    this.record("->", shown, tx, shown !== command.line);
+    this.recordCommand("->", command, tx);
     if (wait) session.block();
     leg.expect(
       (reply, latencyMs) => {
@@ -60,9 +64,15 @@ export class PassingOn {
     });
   }
 
+  private recordCommand(direction: "->" | ">|", command: Command, tx: Transaction | undefined): void {
+    let shown = command.line;
+    if (command.verb === "AUTH") shown = redactAuth(command);
+    else if (command.verb === "OTHER" && this.secretsMayFollow) shown = REDACTED_LINE;
+    this.record(direction, shown, tx, shown !== command.line);
+  }
+
   refuse(command: Command, reply: OwnReply, tx?: Transaction): void {
-    const shown = command.verb === "AUTH" ? redactAuth(command) : command.line;
-    this.record(">|", shown, tx, shown !== command.line);
+    this.recordCommand(">|", command, tx);
     this.session.answer(this.session.open(), reply, tx);
   }
 

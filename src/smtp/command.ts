@@ -105,11 +105,17 @@ export function parseBdat(argument: Buffer): BdatArgument | undefined {
 
 const REDACTED = "[redacted]";
 
-/** An AUTH command without its initial response (RFC 4954 §4): what may stand in events and logs. */
+/** The name of a mechanism (RFC 4422 §3.1). */
+const MECHANISM = /^[\w-]{1,20}(?=[ \t\v\f]|$)/;
+
+/**
+ * An AUTH command without its initial response (RFC 4954 §4): what may stand in events and logs. Where no mechanism comes
+ * first, nothing of it may: it could be the response (`AUTH PLAIN:…`).
+ */
 export function redactAuth(command: Command): Buffer {
-  const mechanism = /^[^ \t\v\f]{1,64}/.exec(command.argument.toString("latin1"))?.[0] ?? "";
+  const mechanism = MECHANISM.exec(command.argument.toString("latin1"))?.[0] ?? "";
   if (mechanism.length === command.argument.length) return command.line;
-  return Buffer.from(`${command.word} ${mechanism} ${REDACTED}`, "latin1");
+  return Buffer.from([command.word, mechanism, REDACTED].filter((word) => word !== "").join(" "), "latin1");
 }
 
 /** What stands for a line of an AUTH exchange. */

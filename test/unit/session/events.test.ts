@@ -21,6 +21,21 @@ test("AUTH is redacted, initial response and answers alike; the user of PLAIN is
   for (const secret of ["c2VjcmV0", plain, "secret-pass"]) assert.equal(told.includes(secret), false);
 });
 
+test("secrets that come behind a refused AUTH are redacted until a known command comes", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("AUTH LOGIN");
+  for (const line of ["AUTH LOGIN", "c2VjcmV0LXVzZXI=", "c2VjcmV0LXBhc3M="]) {
+    assert.equal((await simulation.say(`${line}\r\n`)).leg, `${line}\r\n`);
+    await simulation.reply("503 no\r\n");
+  }
+  await simulation.say("NOOP\r\n");
+  await simulation.reply("250 n\r\n");
+  await simulation.say("XFOO bar\r\n");
+  const told = simulation.lines.join("\n");
+  assert.equal(told.includes("c2VjcmV0"), false);
+  assert.equal(told.includes("-> XFOO bar"), true);
+});
+
 test("a bad line within AUTH cancels it upstream too: the next command is no answer", async () => {
   const simulation = new Simulation();
   await simulation.greet("AUTH LOGIN");

@@ -65,4 +65,7 @@ test("an AUTH command is shown with its mechanism alone", () => {
     "AUTH PLAIN [redacted]",
   );
   assert.equal(redactAuth(parseCommand(Buffer.from("AUTH LOGIN\r\n"))).toString(), "AUTH LOGIN");
+  for (const odd of ["AUTH PLAIN:AGEAYg==", "AUTH AGEAYg==", "AUTH =AGEAYg=="]) {
+    assert.equal(redactAuth(parseCommand(Buffer.from(`${odd}\r\n`))).toString(), "AUTH [redacted]", odd);
+  }
 });
