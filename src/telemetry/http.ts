@@ -1,10 +1,11 @@
 /**
  * `/metrics`, `/healthz` and `/readyz`, on an address that the operator names. Healthy: the process serves. Ready: it
  * may be given connections; else 503 with one reason per line. Nothing here asks who is asking: bind it to loopback or
- * to a network of your own. Bounded in connections and time.
+ * to a network of your own. Bounded in connections and time, and one request at a time on each: HTTP allows pipelining,
+ * which no scraper uses, and Node would make the answers to thousands of requests in one segment all at once.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 
 export interface TelemetrySources {
   /** Text of `/metrics`. */
@@ -27,7 +28,15 @@ export function serveTelemetry(
   listen: { readonly ip: string; readonly port: number } | { readonly fd: number },
   sources: TelemetrySources,
 ): Promise<TelemetryServer> {
+  const answering = new WeakSet<Socket>();
   const server = createServer((request, response) => {
+    const { socket } = request;
+    if (answering.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    answering.add(socket);
+    response.once("finish", () => answering.delete(socket));
     answer(request, response, sources).catch((error: unknown) => {
       // What a scrape runs into is the scraper's to see; it can't harm mail.
       if (response.headersSent) response.destroy();

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { after, describe, it } from "node:test";
 import { serveTelemetry, type TelemetryServer } from "../../../src/telemetry/http.ts";
 
@@ -52,6 +54,18 @@ describe("the HTTP server of metrics and health", () => {
     const response = await fetch(`${base}/metrics`);
     assert.deepEqual([response.status, await response.text()], [500, "worker 2 did not answer\n"]);
     assert.equal((await fetch(`${base}/healthz`)).status, 200);
+  });
+
+  it("makes one answer at a time on a connection: thousands of requests in one segment are none", async () => {
+    let made = 0;
+    const base = await serve([], async () => `${++made}\n`);
+    const socket = connect(Number(new URL(base).port), "127.0.0.1");
+    socket.on("error", () => {});
+    socket.write("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000));
+    socket.resume();
+    await once(socket, "close");
+    assert.equal(made, 1);
+    for (let i = 0; i < 20; i++) assert.equal((await fetch(`${base}/healthz`)).status, 200);
   });
 
   it("rejects when the address is taken", async () => {
