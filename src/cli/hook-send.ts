@@ -160,7 +160,7 @@ function applied(message: Buffer, verdict: Verdict): Buffer | undefined | string
       const end = sectionEnd(message) ?? message.length;
       const tooLong = tooLongToEdit(end, verdict.edits);
       if (tooLong !== undefined) return tooLong;
-      return Buffer.concat([editHeader(message.subarray(0, end), verdict.edits), message.subarray(end)]);
+      return Buffer.concat([...editHeader(message.subarray(0, end), verdict.edits), message.subarray(end)]);
     }
     case "reject":
     case "discard":

@@ -3,6 +3,7 @@
  * replacement that is held in its own right. Everything made here counts towards the hold budget.
  */
 import { createHash, type Hash } from "node:crypto";
+import { join, lengthOf } from "../smtp/octets.ts";
 import type { HeldMessage, HoldStore } from "./contract.ts";
 import { LINE_LIMIT } from "./fold.ts";
 import { editHeader, type HeaderEdit } from "./header-edit.ts";
@@ -56,11 +57,11 @@ export async function withEdits(
   // What is put on top depends on the first lines only.
   const section = whole ?? (await beginning(message));
   const edited = editHeader(section, edits);
-  const octets = message.octets - section.length + edited.length;
+  const octets = message.octets - section.length + lengthOf(edited);
   if (maxOctets !== undefined && octets > maxOctets) {
     return `message of ${octets} octets after the header edits, more than ${maxOctets}`;
   }
-  return Spliced.over(message, await hold(store, edited), section.length);
+  return Spliced.over(message, await hold(store, join(edited)), section.length);
 }
 
 /** The first 64 KiB. */

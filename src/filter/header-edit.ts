@@ -22,13 +22,13 @@ export function editProblem(edit: HeaderEdit, rules: FieldRules): string | undef
 }
 
 /**
- * The new header section. `section` is all octets before the empty line that ends it (its last CRLF included, the empty
+ * The new header section, in pieces: a client that names one field often can make it very long. `section` is all octets before the empty line that ends it (its last CRLF included, the empty
  * line not), as `HeaderScanner` gives it; `hasBody` says that an empty line follows. The edits were checked.
  */
-export function editHeader(section: Buffer, edits: readonly HeaderEdit[]): Buffer {
+export function editHeader(section: Buffer, edits: readonly HeaderEdit[]): Buffer[] {
   const header = parse(section);
   for (const edit of edits) apply(header, edit);
-  return join(header);
+  return piecesOf(header);
 }
 
 interface Item {
@@ -101,9 +101,10 @@ function apply(header: Header, edit: HeaderEdit): void {
       return;
     }
     case "set": {
+      const field = made(edit.name, edit.value);
       const found = occurrences(header, edit.name, edit.occurrence);
-      if (found.length === 0) items.splice(addIndex(header), 0, made(edit.name, edit.value));
-      for (const item of found) item.octets = made(edit.name, edit.value).octets;
+      if (found.length === 0) items.splice(addIndex(header), 0, field);
+      for (const item of found) item.octets = field.octets;
     }
   }
 }
@@ -126,7 +127,7 @@ function made(name: string, value: string): Item {
   return { name: name.toLowerCase(), octets };
 }
 
-function join(header: Header): Buffer {
+function piecesOf(header: Header): Buffer[] {
   const pieces: Buffer[] = [];
   let previous = header.preamble;
   if (previous.length > 0) pieces.push(previous);
@@ -138,7 +139,7 @@ function join(header: Header): Buffer {
     pieces.push(item.octets);
     previous = item.octets;
   }
-  return Buffer.concat(pieces);
+  return pieces;
 }
 
 function endsLine(octets: Buffer): boolean {
