@@ -22,6 +22,13 @@ export const MAX_ENVELOPE_RECIPIENT_OCTETS = 3 * 1024 * 1024;
 /** Of protobuf, around an address. */
 const ADDRESS_OVERHEAD = 16;
 
+/**
+ * What the recipients in a transaction's record and the replies to them take at most, until it ends: a destination may answer
+ * each of a thousand with 64 KiB. Beyond it, further recipients are omitted, and replies cut. (An event holds less.)
+ */
+const MAX_RECORD_OCTETS = 1024 * 1024;
+const CUT_REPLY_OCTETS = 512;
+
 /** A recipient in the transaction's record, or one beyond those that it names. */
 export interface RecipientRecord {
   readonly address: AddressFacts;
@@ -39,6 +46,8 @@ export class Transaction {
   readonly startedAt: number;
   readonly recipients: RecipientRecord[] = [];
   recipientsOmitted = 0;
+  /** Of the recipients in the record, and of the replies to all. */
+  private recordOctets = 0;
   /** Of the omitted ones, by origin, class and code: a client may name any number of recipients. */
   private omitted: Map<string, { readonly reply: ReplyFacts; count: number }> | undefined;
   accepted = 0;
@@ -88,22 +97,32 @@ export class Transaction {
   }
 
   addRecipient(address: AddressFacts, limit: number): RecipientRecord {
-    const isOmitted = this.recipients.length >= limit;
+    const isOmitted = this.recipients.length >= limit || this.recordOctets > MAX_RECORD_OCTETS;
     const record: RecipientRecord = { address, isOmitted, reply: undefined };
     if (isOmitted) this.recipientsOmitted++;
-    else this.recipients.push(record);
+    else {
+      this.recipients.push(record);
+      this.recordOctets += envelopeOctets(address);
+    }
     return record;
   }
 
   /** RCPT was answered, by whomever. */
   replied(record: RecipientRecord, reply: ReplyFacts): void {
-    record.reply = reply;
+    record.reply = this.kept(reply);
     if (!record.isOmitted) return;
     const key = `${reply.origin} ${reply.replyClass} ${reply.code}`;
     this.omitted ??= new Map();
     const group = this.omitted.get(key);
-    if (group === undefined) this.omitted.set(key, { reply, count: 1 });
+    if (group === undefined) this.omitted.set(key, { reply: record.reply, count: 1 });
     else group.count++;
+  }
+
+  private kept(reply: ReplyFacts): ReplyFacts {
+    this.recordOctets += reply.text.length;
+    if (this.recordOctets <= MAX_RECORD_OCTETS || reply.text.length <= CUT_REPLY_OCTETS) return reply;
+    // A copy: the rest of the reply, and what came with it, is not kept.
+    return { ...reply, text: Buffer.from(reply.text.subarray(0, CUT_REPLY_OCTETS)) };
   }
 
   /** Takes room in a filter's envelope for a recipient; false: there is not so much left. */

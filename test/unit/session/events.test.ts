@@ -292,3 +292,37 @@ test("MAIL and RSET in one segment: the transaction is over, also when the reply
   assert.equal(leg, "");
   assert.equal(simulation.transactions.length, 1);
 });
+
+test("of long replies to many recipients a transaction keeps one MiB, and the begin of each further one", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\n");
+  await simulation.reply("250 ok\r\n");
+  const long = `550-${"x".repeat(60_000)}\r\n550 no\r\n`;
+  for (let i = 0; i < 30; i++) {
+    await simulation.say("RCPT TO:<b@c>\r\n");
+    assert.equal((await simulation.reply(long)).client, long);
+  }
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 reset\r\n");
+  const texts =
+    simulation.transactions[0]?.recipients.map(({ rcptReply }) => rcptReply?.text.length ?? 0) ?? [];
+  assert.deepEqual([texts[0], texts.at(-1)], [long.length - 2, 512]);
+  assert.ok(texts.reduce((sum, octets) => sum + octets, 0) < 1.1 * 1024 * 1024);
+});
+
+test("recipients of long lines are in a transaction's record up to one MiB", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\n");
+  await simulation.reply("250 ok\r\n");
+  for (let i = 0; i < 100; i++) {
+    await simulation.say(`RCPT TO:<b@c> X=${"x".repeat(16_000)}\r\n`);
+    await simulation.reply("250 ok\r\n");
+  }
+  await simulation.say("RSET\r\n");
+  await simulation.reply("250 reset\r\n");
+  const [event] = simulation.transactions;
+  assert.equal((event?.recipients.length ?? 0) + (event?.recipientsOmitted ?? 0), 100);
+  assert.ok((event?.recipients.length ?? 0) < 70);
+});
