@@ -5,7 +5,7 @@
  */
 
 import { NewlineNormalizer } from "../smtp/content.ts";
-import { join } from "../smtp/octets.ts";
+import { CR, join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
@@ -14,7 +14,7 @@ import type { Leg, LegLost } from "./leg.ts";
 import type { Slot } from "./reply-queue.ts";
 import type { Transaction } from "./transaction.ts";
 
-export const MAX_CHUNK = 65536;
+const MAX_CHUNK = 65536;
 
 /** One of the client's chunks. */
 interface Chunk {
@@ -42,8 +42,7 @@ export class ChunkedBody implements MessageBody {
   private readonly scribe: HeaderScribe;
   private readonly normalizer = new NewlineNormalizer();
   private chunk: Chunk | undefined;
-  private collected: Buffer[] = [];
-  private collectedOctets = 0;
+  private readonly cutter = new PieceCutter();
   private outbox: Piece[] = [];
   private holding = false;
   /** A chunk was refused: the message is lost, and every further BDAT is out of order. */
@@ -109,8 +108,7 @@ export class ChunkedBody implements MessageBody {
   private collect(piece: Buffer): void {
     if (piece.length === 0) return;
     this.scribe.read(piece);
-    this.collected.push(piece);
-    this.collectedOctets += piece.length;
+    this.cutter.add(piece);
   }
 
   private checkLimits(chunk: Chunk): void {
@@ -120,26 +118,14 @@ export class ChunkedBody implements MessageBody {
     else if (bareNewlines === "reject" && this.normalizer.bareNewlines > 0) chunk.refusal = OWN.bareNewline;
     if (chunk.refusal === undefined) return;
     this.failed = true;
-    this.collected = [];
-    this.collectedOctets = 0;
+    this.cutter.rest();
   }
 
   /** Makes pieces of what was collected: full ones, and at a chunk's end the rest. */
   private cut(chunk: Chunk, end: boolean): void {
-    if (this.collectedOctets <= MAX_CHUNK && !end) return;
-    let rest = join(this.collected);
-    while (rest.length > MAX_CHUNK) {
-      this.queue({ octets: rest.subarray(0, MAX_CHUNK), last: false, chunk });
-      rest = rest.subarray(MAX_CHUNK);
-    }
-    this.collected = [];
-    this.collectedOctets = 0;
+    for (const octets of this.cutter.full()) this.queue({ octets, last: false, chunk });
     // A chunk whose only octet waits as a held CR has no piece yet: one of no octets brings its reply.
-    if (end) this.queue({ octets: rest, last: chunk.last, chunk });
-    else if (rest.length > 0) {
-      this.collected.push(rest);
-      this.collectedOctets = rest.length;
-    }
+    if (end) this.queue({ octets: this.cutter.rest(), last: chunk.last, chunk });
   }
 
   private queue(piece: Piece): void {
@@ -246,6 +232,42 @@ export class ChunkedBody implements MessageBody {
     this.core.abortLeg("the client left within the message");
     this.core.report(this.tx);
     return false;
+  }
+}
+
+/**
+ * Content, with CRLF alone as line ends, in pieces of at most 64 KiB. None ends between a CR and its LF: what a destination
+ * makes of a CR at a chunk's end is its own affair.
+ */
+export class PieceCutter {
+  private collected: Buffer[] = [];
+  private octets = 0;
+
+  add(content: Buffer): void {
+    this.collected.push(content);
+    this.octets += content.length;
+  }
+
+  /** Those that are full; something stays for `rest`. */
+  full(): Buffer[] {
+    const pieces: Buffer[] = [];
+    if (this.octets <= MAX_CHUNK) return pieces;
+    let left = this.rest();
+    while (left.length > MAX_CHUNK) {
+      const end = left[MAX_CHUNK - 1] === CR ? MAX_CHUNK - 1 : MAX_CHUNK;
+      pieces.push(left.subarray(0, end));
+      left = left.subarray(end);
+    }
+    this.add(left);
+    return pieces;
+  }
+
+  /** All that is left. */
+  rest(): Buffer {
+    const rest = join(this.collected);
+    this.collected = [];
+    this.octets = 0;
+    return rest;
   }
 }
 

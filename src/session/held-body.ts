@@ -10,7 +10,7 @@ import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts"
 import { join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import { formatReply, type Reply } from "../smtp/reply.ts";
-import { bdatLine } from "./chunked-body.ts";
+import { bdatLine, PieceCutter } from "./chunked-body.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
 import { HeaderScribe } from "./header-scribe.ts";
 import { type Leg, LegLost } from "./leg.ts";
@@ -346,21 +346,21 @@ export class HeldBody implements MessageBody {
 
   private async sendChunks(leg: Leg, message: HeldMessage, endsAt: number): Promise<void> {
     const { clock, settings } = this.core.env;
-    let held: Buffer | undefined;
+    const cutter = new PieceCutter();
     this.tx.dataAt = this.recipientsAt;
     this.tx.heldMs = 0; // nothing of it lies before that
     for await (const chunk of message.chunks()) {
-      if (held !== undefined) {
-        const line = bdatLine(held.length, false);
-        const reply = await leg.exchange(Buffer.concat([line, held]), settings.timeouts.dataBlockMs);
+      cutter.add(chunk);
+      for (const piece of cutter.full()) {
+        const line = bdatLine(piece.length, false);
+        const reply = await leg.exchange(Buffer.concat([line, piece]), settings.timeouts.dataBlockMs);
         if (reply.code >= 300) {
           this.clearUpstream();
           return this.final(reply, undefined);
         }
       }
-      held = Buffer.from(chunk);
     }
-    const last = held ?? Buffer.alloc(0);
+    const last = cutter.rest();
     this.core.recorder.line("|>", bdatLine(last.length, true), { ...this.about(leg), origin: "warp" });
     const startedAt = clock.now();
     const answer = leg.exchange(

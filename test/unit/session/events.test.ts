@@ -326,3 +326,29 @@ test("recipients of long lines are in a transaction's record up to one MiB", asy
   assert.equal((event?.recipients.length ?? 0) + (event?.recipientsOmitted ?? 0), 100);
   assert.ok((event?.recipients.length ?? 0) < 70);
 });
+
+for (const options of [{}, { filter: () => undefined as never }]) {
+  test(`no chunk ends between a CR and its LF, ${"filter" in options ? "held" : "streamed"}`, async () => {
+    const simulation = new Simulation(options);
+    await simulation.greet("CHUNKING", "PIPELINING");
+    await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    const message = `${"a".repeat(65_535)}\r\n${"b".repeat(65_534)}\r\nc\r\n`;
+    let sent = (await simulation.say(`BDAT ${message.length} LAST\r\n${message}`)).leg;
+    const chunks: string[] = [];
+    for (let line = /^BDAT (\d+).*\r\n/.exec(sent); line !== null; line = /^BDAT (\d+).*\r\n/.exec(sent)) {
+      const end = line[0].length + Number(line[1]);
+      chunks.push(sent.slice(line[0].length, end));
+      sent = sent.slice(end) + (await simulation.reply("250 ok\r\n")).leg;
+    }
+    assert.equal(chunks.join(""), message);
+    assert.deepEqual(
+      chunks.map((chunk) => [chunk.length, chunk.endsWith("\r")]),
+      [
+        [65_535, false],
+        [65_536, false],
+        [5, false],
+      ],
+    );
+  });
+}
