@@ -2,7 +2,7 @@
  * TLS contexts, made once and shared by all sessions: one per policy towards the destination (making one costs more than a
  * handshake), one of the operator's certificate towards clients, made anew when its files change.
  */
-import { X509Certificate } from "node:crypto";
+import { constants, X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import * as tls from "node:tls";
@@ -95,6 +95,8 @@ export class DownstreamContext {
       cert: readFileSync(cert),
       key: readFileSync(key),
       minVersion,
+      // Of TLS 1.2: each is a handshake that the client has for nearly nothing (CVE-2011-1473). Node limits those of a tls.Server only.
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
       ...(isOld ? { ciphers: CIPHERS_OF_OLD_TLS } : {}),
     });
   }

@@ -14,14 +14,15 @@ const folder = mkdtempSync(join(tmpdir(), "warp-tls-"));
 after(() => rmSync(folder, { recursive: true }));
 const certificate = makeCertificate(folder);
 
-/** The version that a client gets which knows no other; undefined: none. */
-async function agreed(lowest: tls.SecureVersion, version: tls.SecureVersion): Promise<string | undefined> {
+/** A server as sessions are, which sends back what comes, and a client that knows one version only. */
+async function pair(lowest: tls.SecureVersion, version: tls.SecureVersion) {
   const { certFile: cert, keyFile: key } = certificate!;
   const secureContext = new DownstreamContext({ cert, key, minVersion: lowest }, assert.fail).current();
   // As sessions do: the context alone says what is allowed.
   const server = createServer((socket) => {
     const secured = new tls.TLSSocket(socket, { isServer: true, secureContext });
     secured.on("error", () => socket.destroy());
+    secured.pipe(secured);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -34,6 +35,13 @@ async function agreed(lowest: tls.SecureVersion, version: tls.SecureVersion): Pr
     maxVersion: version,
     ciphers: "DEFAULT:@SECLEVEL=0",
   });
+  client.once("close", () => server.close());
+  return client;
+}
+
+/** The version that a client gets which knows no other; undefined: none. */
+async function agreed(lowest: tls.SecureVersion, version: tls.SecureVersion): Promise<string | undefined> {
+  const client = await pair(lowest, version);
   try {
     await once(client, "secureConnect");
     return client.getProtocol() ?? undefined;
@@ -41,7 +49,6 @@ async function agreed(lowest: tls.SecureVersion, version: tls.SecureVersion): Pr
     return undefined;
   } finally {
     client.destroy();
-    server.close();
   }
 }
 
@@ -58,4 +65,15 @@ describe("downstream_tls.min_version", { skip: certificate === undefined }, () =
       assert.equal(await agreed(lowest, version), expected);
     });
   }
+});
+
+describe("TLS towards clients", { skip: certificate === undefined }, () => {
+  it("a client that wants to renegotiate is refused", async () => {
+    const client = await pair("TLSv1.2", "TLSv1.2");
+    await once(client, "secureConnect");
+    client.renegotiate({}, () => {});
+    const [error] = await once(client, "error");
+    assert.match(String(error), /renegotiation/);
+    client.destroy();
+  });
 });
