@@ -5,7 +5,7 @@
  */
 import { type Logger, pino } from "pino";
 import type { LogFields, LogLevel } from "../events/telemetry.ts";
-import { escapeText } from "./escape.ts";
+import { escapeJson, escapeText } from "./escape.ts";
 
 export interface LogOptions {
   readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
@@ -29,10 +29,8 @@ export class Log {
   constructor(options: LogOptions) {
     const now = options.now ?? Date.now;
     const { destination } = options;
-    const stream =
-      options.format === "json"
-        ? destination
-        : { write: (line: string) => destination.write(readable(line)) };
+    const written = options.format === "json" ? escapeJson : readable;
+    const stream = { write: (line: string) => destination.write(written(line)) };
     this.#stream = stream;
     this.#bindings = options.worker === undefined ? "" : `,"worker":${options.worker}`;
     this.#time = () => `,"time":"${isoTime(now())}"`;

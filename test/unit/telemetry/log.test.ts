@@ -35,6 +35,15 @@ describe("the log", () => {
     );
   });
 
+  it("has nothing in JSON that a terminal obeys, and says the same", () => {
+    const lines = new Lines();
+    const from = "\u009b2J\u202egnp.exe\u2028ü\x1b[2J@example.com";
+    new DeliveryLog(logTo(lines)).emit(transaction({ mailFrom: address(from) }));
+    logTo(lines).write("info", "a", from);
+    for (const line of lines.lines) assert.doesNotMatch(line, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]/);
+    assert.deepEqual([parsed(lines)[0]?.from, parsed(lines).at(-1)?.msg], [from, from]);
+  });
+
   it("names the worker where there are several", () => {
     const lines = new Lines();
     logTo(lines, { worker: 3 }).write("info", "a", "b");
