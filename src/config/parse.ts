@@ -37,6 +37,11 @@ export interface HostFacts {
 
 /** Values of these keys may hold a secret and are never repeated in a message. */
 const SECRET_KEYS: ReadonlySet<PropertyKey> = new Set(["password", "token", "dsn", "url"]);
+/** Sections with such keys: what stands instead of one is most likely its secret (`redis: redis://:…@host`). */
+const SECRET_SECTIONS: ReadonlySet<PropertyKey> = new Set(["redis", "mysql", "slack"]);
+/** What stands before an @ behind a colon is a password, wherever it stands. */
+const CREDENTIALS = /:.*@/s;
+const HIDDEN = "(hidden)";
 
 export function parseConfig(document: unknown, host: HostFacts): ParseResult {
   const root = withoutNulls(document ?? {});
@@ -137,8 +142,11 @@ function unknownKey(path: readonly PropertyKey[], key: string): Problem {
 
 /** A value as a person would recognise it, secrets hidden, at most 80 characters. */
 export function shown(value: unknown, path: readonly PropertyKey[]): string {
-  if (path.some((step) => SECRET_KEYS.has(step))) return "(hidden)";
-  const text = typeof value === "string" ? `"${value}"` : (JSON.stringify(value) ?? String(value));
+  const isSecret = (step: PropertyKey) => SECRET_KEYS.has(step);
+  if (path.some(isSecret) || (path.length === 1 && SECRET_SECTIONS.has(path[0]!))) return HIDDEN;
+  const inner = (key: string, part: unknown) => (isSecret(key) ? HIDDEN : part);
+  const text = typeof value === "string" ? `"${value}"` : (JSON.stringify(value, inner) ?? String(value));
+  if (CREDENTIALS.test(text)) return HIDDEN;
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 

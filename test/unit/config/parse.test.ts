@@ -578,6 +578,21 @@ describe("a wrong configuration", () => {
       assert.match(problemsOf(yaml).join(), /was \(hidden\)/);
     }
   });
+
+  it("never repeats a secret that stands in a wrong place", () => {
+    for (const yaml of [
+      'redis: "redis://:secret@host"',
+      'redis: { cluster: ["redis://u:secret@host:1"] }',
+      "redis: [{ password: secret }]",
+      'mysql: "u:secret@tcp(host)/db"',
+      "plugins: { mysql: { dsn: secret } }",
+      "slack: secret",
+      'hooks: [{ name: a, address: "u:secret@host" }]',
+    ]) {
+      assert.match(problemsOf(yaml).join(), /\(hidden\)/, yaml);
+      assert.doesNotMatch(problemsOf(yaml).join(), /secret/, yaml);
+    }
+  });
 });
 
 describe("a doubtful configuration", () => {
