@@ -172,7 +172,7 @@ function isBlank(character: string | undefined): boolean {
 
 function parseParameters(text: string): ReadonlyMap<string, string> {
   const parameters = new Map<string, string>();
-  for (const word of text.split(/[ \t]+/)) {
+  for (const word of text.split(/[ \t\v\f]+/)) {
     if (word === "" || parameters.size >= MAX_PARAMETERS) continue;
     const equals = word.indexOf("=");
     if (equals < 0) parameters.set(word.toUpperCase(), "");

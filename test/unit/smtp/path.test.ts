@@ -103,7 +103,7 @@ test("the size that MAIL declares is in digits", () => {
 });
 
 test("parameters keep their values, keywords in capitals", () => {
-  const path = parsePath(Buffer.from("FROM:<a@b> size=100 Body=8BITMIME smtputf8 ENVID=x=y"), "FROM");
+  const path = parsePath(Buffer.from("FROM:<a@b> size=100\vBody=8BITMIME\f smtputf8 ENVID=x=y"), "FROM");
   assert.deepEqual(
     [...(path.parameters ?? [])],
     [
