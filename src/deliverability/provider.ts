@@ -37,11 +37,15 @@ export function providerOf(
 ): string {
   const words = greeting === undefined ? certificateNames : [firstWord(greeting), ...certificateNames];
   for (const word of words) {
+    if (word.length > LONGEST_WORD) continue;
     const operator = operators.get(word) ?? remembered(word);
     if (operator !== "") return operator;
   }
   return networkOf(destinationIp);
 }
+
+/** A host name has 253 characters; certificates may have anything. */
+const LONGEST_WORD = 255;
 
 /** What names stand for, since every connection asks; "" where one is no host name. */
 const operators = new BoundedMap<string, string>(10_000);

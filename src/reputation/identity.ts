@@ -2,7 +2,8 @@
  * Whose reputation a message counts for: one fact of it, or a tuple of facts, written `kind:value`. Addresses are
  * normalised first, so that a mailing list or a forwarder's rewriting is one sender and not one key per message:
  * domain in lower case, BATV (`prvs=`, draft-levine-smtp-batv) and SRS (`SRS0`, `SRS1`) undone, `+detail` cut, VERP
- * optionally. The null sender `<>` is an identity of its own.
+ * optionally. The null sender `<>` is an identity of its own. Of an address that is longer than servers have to take, the
+ * end counts: a client that makes addresses up fills no store with them.
  */
 import { BoundedMap } from "../egress/bounded-map.ts";
 
@@ -24,6 +25,9 @@ export interface IdentityFacts {
 }
 
 export const NULL_SENDER = "<>";
+
+/** Local part, @ and domain (RFC 5321 §4.5.3.1). */
+const LONGEST_ADDRESS = 64 + 1 + 255;
 
 /** "mail_from:alice@example.com", "sender_domain+client:example.com|192.0.2.7". */
 export function identityOf(facts: IdentityFacts, settings: IdentitySettings): string {
@@ -48,7 +52,8 @@ export class Identities {
   }
 
   of(facts: IdentityFacts): string {
-    if (!this.#needsSenderOnly) return identityOf(facts, this.#settings);
+    if (!this.#needsSenderOnly || facts.mailFrom.length > LONGEST_ADDRESS)
+      return identityOf(facts, this.#settings);
     const known = this.#ofSenders.get(facts.mailFrom);
     if (known !== undefined) return known;
     const identity = identityOf(facts, this.#settings);
@@ -75,7 +80,7 @@ function identityPart(kind: IdentityKind, facts: IdentityFacts, strip: ReadonlyS
 
 /** The address that reputation counts for; `<>` for the null sender. Idempotent. */
 export function normaliseAddress(address: string, strip: ReadonlySet<Strip>): string {
-  let current = address.trim();
+  let current = address.trim().slice(-LONGEST_ADDRESS);
   if (current === "" || current === NULL_SENDER) return NULL_SENDER;
   // Most addresses have nothing to undo: no separator, no tag.
   const isPlain = !strip.has("verp") && !/[+=]/.test(current);

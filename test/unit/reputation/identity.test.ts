@@ -93,6 +93,12 @@ describe("the address that reputation counts for", () => {
 
 describe("an identity", () => {
   const facts = { mailFrom: "Alice+x@Example.com", clientIp: "192.0.2.7", authUser: "alice" };
+  it("is bounded, whatever a client makes up", () => {
+    const address = `${"a".repeat(16_000)}@b.example`;
+    assert.equal(normaliseAddress(address, new Set()), address.slice(-320));
+    assert.equal(normaliseAddress(`${address}${"c".repeat(16_000)}`, new Set()), "c".repeat(320));
+  });
+
   it("is one fact, or a tuple", () => {
     const of = (...kinds: Parameters<typeof identityOf>[1]["kinds"]) =>
       identityOf(facts, { kinds, strip: DEFAULT });
