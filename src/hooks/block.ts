@@ -22,6 +22,8 @@ export interface Cut {
   readonly pieces: readonly Buffer[];
   readonly octets: number;
   readonly events: number;
+  /** The last event in the pieces: what its server acknowledges. */
+  readonly lastTaken: number;
   /** Everything up to here was looked at; what is not in the pieces was of other kinds. */
   readonly last: number;
 }
@@ -40,6 +42,7 @@ export function cut(block: Block, from: number, kinds: Kinds, limits: Limits): C
   let start = at;
   let total = 0;
   let events = 0;
+  let lastTaken = from - 1;
   const take = (until: number): void => {
     if (until > start) pieces.push(octets.subarray(start, until));
   };
@@ -49,6 +52,7 @@ export function cut(block: Block, from: number, kinds: Kinds, limits: Limits): C
       if (events >= limits.events || (events > 0 && total + next - at > limits.octets)) break;
       total += next - at;
       events++;
+      lastTaken = sequence;
     } else {
       take(at);
       start = next;
@@ -56,7 +60,7 @@ export function cut(block: Block, from: number, kinds: Kinds, limits: Limits): C
     at = next;
   }
   take(at);
-  return { pieces, octets: total, events, last: sequence - 1 };
+  return { pieces, octets: total, events, lastTaken, last: sequence - 1 };
 }
 
 /** Whether the octets are exactly `count` events. */

@@ -64,6 +64,7 @@ export type StreamEnd =
   | { readonly kind: "silent" };
 
 interface InFlight {
+  /** Of the last event in it. */
   readonly last: number;
   readonly octets: number;
   readonly events: number;
@@ -89,7 +90,8 @@ export class ObserveStream {
   private pause: NodeJS.Timeout | undefined;
   private lastHeardAt = performance.now();
   private changedSince = false;
-  private waiting: (() => void) | undefined;
+  /** `run` waits, and who ends the stream: more than one may. */
+  private waiting: PromiseWithResolvers<void> | undefined;
   private readonly timer: NodeJS.Timeout;
 
   /** Sends what follows `acked`. */
@@ -135,7 +137,7 @@ export class ObserveStream {
   /** There is more in the feed. */
   changed(): void {
     this.changedSince = true;
-    this.waiting?.();
+    this.waiting?.resolve();
     this.waiting = undefined;
   }
 
@@ -189,7 +191,7 @@ export class ObserveStream {
       octets: limits.batchOctets,
     });
     if (batch.events > 0)
-      this.send(batch.pieces, { last: batch.last, octets: batch.octets, events: batch.events });
+      this.send(batch.pieces, { last: batch.lastTaken, octets: batch.octets, events: batch.events });
     this.skipTo(batch.last);
     return true;
   }
@@ -308,9 +310,8 @@ export class ObserveStream {
 
   private change(): Promise<void> {
     if (this.changedSince) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.waiting = resolve;
-    });
+    this.waiting ??= Promise.withResolvers();
+    return this.waiting.promise;
   }
 }
 

@@ -434,6 +434,54 @@ test("what a stopped proxy could not deliver is sent first by the next one, as w
   assert.deepEqual(readdirSync(dir), []);
 });
 
+test("an observer of few kinds has acknowledged everything, though its batch ends in events of other kinds", async () => {
+  const observer = await server([Capability.AFTER_TRANSACTION]);
+  const assembled = await started([hookSettings("o", observer.address)]);
+  const [sink] = assembled.hooks.sinks;
+  for (const event of [comm(), transaction(), comm(), conn()]) sink?.emit(event);
+  await until(() => observer.events.some(({ kind }) => kind.case === "afterTransaction"), "its event");
+  const before = performance.now();
+  await assembled.hooks.stop(5000);
+  assert.ok(performance.now() - before < 1000, "it waited for acknowledgements of what it never sent");
+  assert.ok(!assembled.logs.some(({ code }) => code === "events_undelivered"));
+});
+
+test("a journal that was left is over, though it ends in events of kinds that its observer does not take", async () => {
+  const dir = freeFolder();
+  const address = freeAddress();
+  const settings = hookSettings("o", address, { roles: ["observe"], events: ["after_transaction"] });
+  const first = assemble([settings], withJournal(dir));
+  await first.hooks.start();
+  for (const event of [transaction(), comm(), conn()]) first.hooks.sinks[0]?.emit(event);
+  await first.hooks.stop(100);
+  const observer = new HookServer(address);
+  observer.description = { name: "o", capabilities: OBSERVER };
+  await observer.start();
+  cleanUp.push(() => observer.kill());
+  const second = await started([settings], withJournal(dir));
+  second.hooks.sinks[0]?.emit(transaction());
+  await until(() => observer.events.length === 2, "what came after it");
+  await until(() => readdirSync(dir).length === 1, "the old journal is gone");
+});
+
+test("a journal that its process leaves while this one runs is sent on streams of its own; the live one goes on", async () => {
+  const dir = freeFolder();
+  const observer = await server();
+  const settings = [
+    hookSettings("o", observer.address, { roles: ["observe"] }),
+    hookSettings("away", freeAddress(), { roles: ["observe"] }),
+  ];
+  const first = assemble(settings, withJournal(dir));
+  await first.hooks.start();
+  const second = await started(settings, withJournal(dir));
+  emit(first, 10);
+  await until(() => lines(observer.events).length === 10, "what the first one tells");
+  await first.hooks.stop(100);
+  second.hooks.adopt();
+  emit(second, 10, (i) => comm({ data: Buffer.from(`line ${10 + i}`) }));
+  await until(() => lines(observer.events).length === 20, "what the second one tells");
+});
+
 test("killed at any moment, the proxy loses no event that it told of more than a moment before", async () => {
   const dir = freeFolder();
   const address = freeAddress();
