@@ -62,10 +62,14 @@ class Member {
 
   obey(): void {
     process.on("message", (message: ToWorker) => void this.take(message));
-    process.once("disconnect", () => {
-      this.observation.log.write("error", "primary_gone", "the primary is gone: transactions finish");
-      void this.end(false);
-    });
+    // It may have gone while the proxy started.
+    if (process.connected) process.once("disconnect", () => this.primaryGone());
+    else this.primaryGone();
+  }
+
+  private primaryGone(): void {
+    this.observation.log.write("error", "primary_gone", "the primary is gone: transactions finish");
+    void this.end(false);
   }
 
   private async take(message: ToWorker): Promise<void> {

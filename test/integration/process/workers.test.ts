@@ -1,6 +1,8 @@
 /** Workers under a primary: supervised, limited together, counted together. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { native } from "../../../src/net/native.ts";
@@ -133,6 +135,27 @@ describe("workers", { skip, timeout: 60_000 }, () => {
     for (const pid of pids) await untilGone(pid);
   });
 
+  it("end when the primary is killed while they start", async (test) => {
+    const destination = await Destination.listen();
+    // A hook that says nothing: each worker waits for it before it is ready.
+    const hook = createServer().listen(0, "127.0.0.1");
+    test.after(() => {
+      destination.close();
+      hook.close();
+    });
+    await once(hook, "listening");
+    const ports = ["--port", `${await freePort()}`, "--destination", destination.address];
+    const filter = ["--filter", `a=127.0.0.1:${(hook.address() as AddressInfo).port}`];
+    const warp = Warp.launch(["--ip", "127.0.0.1", ...ports, ...filter, "--workers", "2"]);
+    for (let waiting = 0; waiting < 2; waiting++) await once(hook, "connection");
+    const pids = workerPids(warp);
+    warp.signal("SIGKILL");
+    test.after(() => {
+      for (const pid of pids.filter((each) => !isGone(each))) process.kill(pid, "SIGKILL");
+    });
+    for (const pid of pids) await untilGone(pid);
+  });
+
   it("make the start fail, with one plain line, where one of them cannot start", async (test) => {
     const destination = await Destination.listen();
     test.after(() => destination.close());
@@ -204,13 +227,17 @@ async function untilReady(port: number): Promise<void> {
 
 async function untilGone(pid: number): Promise<void> {
   const until = performance.now() + 20_000;
-  for (;;) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
+  while (!isGone(pid)) {
     if (performance.now() > until) throw new Error(`process ${pid} is still there`);
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+function isGone(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch {
+    return true;
   }
 }
