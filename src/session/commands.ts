@@ -42,6 +42,8 @@ export class Commands {
   private readonly greeting: Greeting;
   private readonly login: Login;
   private tx: Transaction | undefined;
+  /** Those that a RSET or QUIT has ended which has no reply yet, the oldest first. */
+  private readonly ending: Transaction[] = [];
   /** The BDAT message at hand. */
   private chunked: ChunkedBody | HeldBody | undefined;
   /** Time of the last RCPT's reply. */
@@ -169,10 +171,10 @@ export class Commands {
   }
 
   private rset(command: Command): void {
-    const old = this.leaveTransaction();
+    const old = this.leaveWithReply();
     this.forward(
       command,
-      (reply, _latencyMs, slot) => old !== undefined && this.session.ended(old, reply, slot),
+      (reply, _latencyMs, slot) => old !== undefined && this.endAnswered(reply, slot),
       undefined,
       undefined,
       old,
@@ -180,12 +182,24 @@ export class Commands {
   }
 
   private quit(command: Command): void {
-    const old = this.leaveTransaction();
+    const old = this.leaveWithReply();
     const { session } = this;
     this.forward(command, (reply, _latencyMs, slot) => {
-      if (old !== undefined) session.ended(old, reply, slot);
+      if (old !== undefined) this.endAnswered(reply, slot);
       if (reply.code === 221) onceSent(slot, () => session.close("client", "quit"));
     });
+  }
+
+  /** The transaction at hand is over once the command that ends it is answered, or can be no more. */
+  private leaveWithReply(): Transaction | undefined {
+    const old = this.leaveTransaction();
+    if (old !== undefined) this.ending.push(old);
+    return old;
+  }
+
+  private endAnswered(reply: Reply, slot: Slot): void {
+    const oldest = this.ending.shift();
+    if (oldest !== undefined) this.session.ended(oldest, reply, slot);
   }
 
   /** The transaction at hand is over for later commands; its record waits for the replies that are still to come. */
@@ -201,6 +215,7 @@ export class Commands {
 
   /** The session ends: what is unfinished is on record. */
   end(): void {
+    for (const old of this.ending.splice(0)) this.session.report(old);
     const old = this.leaveTransaction();
     if (old !== undefined) this.session.report(old);
     const { body } = this.session;

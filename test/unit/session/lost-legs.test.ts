@@ -81,6 +81,25 @@ for (const [how, command, reply] of [
   });
 }
 
+for (const command of ["RSET", "QUIT"]) {
+  test(`a leg that goes with ${command} on its way: each transaction that it and others ended is on record`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet("PIPELINING");
+    await simulation.say(`MAIL FROM:<1@b>\r\nRSET\r\nMAIL FROM:<2@b>\r\n${command}\r\n`);
+    await simulation.reply("250 ok\r\n");
+    simulation.leg.rst();
+    await settle();
+    assert.match(simulation.client.take(), /421 4\.4\.2 /);
+    assert.deepEqual(
+      simulation.transactions.map(({ mailFrom, outcome }) => [mailFrom.address, outcome]),
+      [
+        ["1@b", "abandoned"],
+        ["2@b", "abandoned"],
+      ],
+    );
+  });
+}
+
 test("a leg that goes in the moment of the end of data: what was held is given back", async () => {
   const simulation = new Simulation({ filter: () => undefined as never });
   await held(simulation);
