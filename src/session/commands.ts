@@ -233,7 +233,7 @@ export class Commands {
     const path = this.readPath(command, "FROM");
     if (declaredSize(path.parameters) > settings.limits.messageOctets)
       return this.up.refuse(command, OWN.tooLarge);
-    if (path.parameters.get("BODY")?.toUpperCase() === "BINARYMIME")
+    if (path.parameters.get("BODY")?.toUpperCase() === "BINARYMIME" || path.parameters.has("PRDR"))
       return this.up.refuse(command, OWN.notOfferedParameter);
     if (this.chunked?.isLost) this.forgetLost();
     // Whether this one begins a transaction depends on what became of the MAIL before it.

@@ -83,6 +83,9 @@ export const WITHHELD_ALWAYS: ReadonlySet<string> = new Set([
   "REQUIRETLS",
   // Exchange's TLS under another name: after it nothing could be read.
   "X-ANONYMOUSTLS",
+  // PRDR (draft-hall-prdr, Exim) and LMTP (RFC 2033 §4.2) answer a message once for each recipient.
+  "PRDR",
+  "LHLO",
 ]);
 /** Ways around a filter: BURL (RFC 4468) brings the message from elsewhere, the others turn the session round or carry blobs. */
 export const WITHHELD_WITH_FILTER: ReadonlySet<string> = new Set([

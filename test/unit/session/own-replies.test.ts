@@ -199,6 +199,29 @@ test("STARTTLS that was not offered: 502 5.5.1", async () => {
   assert.match((await simulation.say("STARTTLS\r\n")).client, /^502 5\.5\.1 /);
 });
 
+for (const [where, options] of [
+  ["without a filter", {}],
+  ["with a filter", { filter: () => undefined as never }],
+] as const) {
+  test(`LHLO, after which every recipient has an answer to the message, ${where}: 502 5.5.1`, async () => {
+    const simulation = new Simulation(options);
+    await simulation.greet();
+    const { client, leg } = await simulation.say("LHLO client.example\r\n");
+    assert.match(client, /^502 5\.5\.1 /);
+    assert.equal(leg, "");
+  });
+
+  for (const parameter of ["BODY=BINARYMIME", "PRDR", "SIZE=10 prdr"]) {
+    test(`MAIL with ${parameter}, which was withheld, ${where}: 555 5.5.4`, async () => {
+      const simulation = new Simulation(options);
+      await simulation.greet("PRDR", "BINARYMIME");
+      const { client, leg } = await simulation.say(`MAIL FROM:<a@b> ${parameter}\r\n`);
+      assert.match(client, /^555 5\.5\.4 /);
+      assert.equal(leg, "");
+    });
+  }
+}
+
 test("plaintext pipelined behind the client's STARTTLS: 421 4.7.0, close", async () => {
   const simulation = new Simulation({ downstreamTls: true });
   await simulation.greet();

@@ -20,6 +20,7 @@ const CASES: readonly [name: string, from: string, to: string][] = [
   ["knows keywords in any case", "250-mx\r\n250-StartTls\r\n250 BinaryMime\r\n", "250 mx\r\n"],
   ["keeps a keyword that only begins alike", "250-mx\r\n250 STARTTLSX\r\n", "250-mx\r\n250 STARTTLSX\r\n"],
   ["withholds REQUIRETLS", "250-mx\r\n250-REQUIRETLS\r\n250 DSN\r\n", "250-mx\r\n250 DSN\r\n"],
+  ["withholds PRDR", "250-mx\r\n250-PRDR\r\n250 DSN\r\n", "250-mx\r\n250 DSN\r\n"],
   ["lowers a larger SIZE", "250-mx\r\n250 SIZE 99999\r\n", "250-mx\r\n250 SIZE 1000\r\n"],
   ["keeps a smaller SIZE", "250-mx\r\n250 SIZE 999\r\n", "250-mx\r\n250 SIZE 999\r\n"],
   [
