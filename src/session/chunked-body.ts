@@ -171,6 +171,7 @@ export class ChunkedBody implements MessageBody {
         this.send();
       },
       piece.last ? Math.max(1, this.endedAt + timeouts.endOfDataMs - clock.now()) : timeouts.dataBlockMs,
+      "message",
     );
     if (!this.leg.write(Buffer.concat([bdatLine(piece.octets.length, piece.last), piece.octets])))
       this.core.legFull();

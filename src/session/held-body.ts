@@ -21,6 +21,8 @@ import type { Transaction } from "./transaction.ts";
 export type HeldMode = "data" | "data_waiting" | "bdat";
 type Phase = "collecting" | "filtering" | "sending" | "sent" | "done";
 
+const NOTHING = Buffer.alloc(0);
+
 export class HeldBody implements MessageBody {
   readonly tx: Transaction;
   private readonly core: SessionCore;
@@ -311,37 +313,46 @@ export class HeldBody implements MessageBody {
     if (this.mode !== "data_waiting") {
       const line = Buffer.from("DATA");
       this.core.recorder.line("|>", line, { ...this.about(leg), origin: "warp" });
-      const startedAt = clock.now();
-      const reply = await leg.exchange(
+      await leg.exchange(
         Buffer.from("DATA\r\n"),
         Math.min(settings.timeouts.dataStartMs, endsAt - clock.now()),
         "data",
+        (reply, latencyMs) => this.dataAnswered(leg, reply, latencyMs),
       );
-      this.tx.dataMs = clock.now() - startedAt;
-      this.tx.dataReply = this.core.upstreamFacts(reply, this.tx.dataMs);
-      if (reply.code !== 354) {
-        this.core.recorder.note("filter_data_refused", "filter: server rejected DATA", this.about(leg));
-        this.clearUpstream();
-        return this.final(reply, undefined);
-      }
-      this.core.recorder.line("|<", reply.wire, this.about(leg));
-      this.tx.dataAt = clock.now();
     }
+    if (!this.isSending) return;
     const answer = this.expectFinal(leg);
     const stuffer = new DotStuffer();
     // Each piece goes out when the next one is there, so that the end goes with the last one.
     let pieces: Buffer[] = [];
     for await (const chunk of message.chunks()) {
-      if (answer.early) break;
-      if (pieces.length > 0 && !leg.write(join(pieces))) await this.drained(leg, answer);
+      if (!this.isSending) break;
+      if (pieces.length > 0 && !leg.write(join(pieces))) await leg.whenDrained();
       pieces = stuffer.read(chunk);
     }
-    if (!answer.early) {
+    if (this.isSending) {
       leg.write(join([...pieces, stuffer.end()]));
       this.sent(leg, endsAt);
     }
-    const { reply, latencyMs } = await answer.promise;
-    this.final(reply, latencyMs);
+    await answer;
+  }
+
+  /** False: the answer is known, or the leg is gone. */
+  private get isSending(): boolean {
+    return this.phase === "sending";
+  }
+
+  private dataAnswered(leg: Leg, reply: Reply, latencyMs: number): void {
+    this.tx.dataMs = latencyMs;
+    this.tx.dataReply = this.core.upstreamFacts(reply, latencyMs);
+    if (reply.code === 354) {
+      this.core.recorder.line("|<", reply.wire, this.about(leg));
+      this.tx.dataAt = this.core.env.clock.now();
+      return;
+    }
+    this.core.recorder.note("filter_data_refused", "filter: server rejected DATA", this.about(leg));
+    this.clearUpstream();
+    this.final(reply, undefined);
   }
 
   private async sendChunks(leg: Leg, message: HeldMessage, endsAt: number): Promise<void> {
@@ -352,32 +363,28 @@ export class HeldBody implements MessageBody {
     for await (const chunk of message.chunks()) {
       cutter.add(chunk);
       for (const piece of cutter.full()) {
-        const line = bdatLine(piece.length, false);
-        const reply = await leg.exchange(Buffer.concat([line, piece]), settings.timeouts.dataBlockMs);
-        if (reply.code >= 300) {
-          this.clearUpstream();
-          return this.final(reply, undefined);
-        }
+        const octets = Buffer.concat([bdatLine(piece.length, false), piece]);
+        await leg.exchange(octets, settings.timeouts.dataBlockMs, "message", (reply) => {
+          if (reply.code >= 300) this.chunkedFinal(reply, undefined);
+        });
+        if (!this.isSending) return;
       }
     }
     const last = cutter.rest();
     this.core.recorder.line("|>", bdatLine(last.length, true), { ...this.about(leg), origin: "warp" });
-    const startedAt = clock.now();
     const answer = leg.exchange(
       Buffer.concat([bdatLine(last.length, true), last]),
       Math.max(1, endsAt - clock.now()),
+      "message",
+      (reply, latencyMs) => this.chunkedFinal(reply, latencyMs),
     );
     this.phase = "sent";
-    const reply = await answer;
-    if (reply.code >= 300) this.clearUpstream();
-    this.final(reply, clock.now() - startedAt);
+    await answer;
   }
 
-  /** A refusal ahead of the end has reset the leg: it is the answer, not the leg's loss. */
-  private async drained(leg: Leg, answer: { readonly early: boolean }): Promise<void> {
-    await leg.whenDrained().catch((error: unknown) => {
-      if (!answer.early) throw error;
-    });
+  private chunkedFinal(reply: Reply, latencyMs: number | undefined): void {
+    if (reply.code >= 300) this.clearUpstream();
+    this.final(reply, latencyMs);
   }
 
   private sent(leg: Leg, endsAt: number): void {
@@ -386,24 +393,17 @@ export class HeldBody implements MessageBody {
     this.core.recorder.note("filter_relayed", "filter: message relayed to server", this.about(leg));
   }
 
-  /** The answer to the message; one ahead of its end can only be a refusal. */
-  private expectFinal(leg: Leg): { early: boolean; promise: Promise<{ reply: Reply; latencyMs: number }> } {
-    const answer = { early: false } as {
-      early: boolean;
-      promise: Promise<{ reply: Reply; latencyMs: number }>;
-    };
-    answer.promise = leg.reply(Number.POSITIVE_INFINITY, (reply) => {
-      if (this.phase === "sent") return true;
-      if (reply.code < 400) {
-        leg.lose("early_reply", `${reply.code} before the end of the message`);
-        return false;
+  /** The answer to the message; one ahead of its end can only be a refusal, and resets the leg. Rejects with LegLost. */
+  private expectFinal(leg: Leg): Promise<unknown> {
+    const answer = leg.exchange(NOTHING, Number.POSITIVE_INFINITY, "message", (reply, latencyMs) => {
+      if (this.isSending) {
+        if (reply.code < 400) return leg.lose("early_reply", `${reply.code} before the end of the message`);
+        this.core.abortLeg("refused ahead of the end of data");
       }
-      answer.early = true;
-      this.core.abortLeg("refused ahead of the end of data");
-      return true;
+      this.final(reply, latencyMs);
     });
     // Awaited behind the sending; a loss meanwhile is met there.
-    answer.promise.catch(() => {});
+    answer.catch(() => {});
     return answer;
   }
 

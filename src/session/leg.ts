@@ -40,9 +40,10 @@ export class LegLost extends Error {
 
 /**
  * What the command's reply may be. `data`: 354, 4xx or 5xx; a client would take any other 3xx for a 354, and a 2xx for the
- * message's. `auth`: no 354. `starttls`: no octet may stand behind it. `plain`: neither 354 nor 334.
+ * message's. `message`: what ends a message or a chunk of it has no 3xx, behind which more would have to come. `auth`: no
+ * 354. `starttls`: no octet may stand behind it. `plain`: neither 354 nor 334.
  */
-export type ExpectationKind = "plain" | "data" | "auth" | "starttls";
+export type ExpectationKind = "plain" | "data" | "message" | "auth" | "starttls";
 
 interface Expectation {
   readonly handler: (reply: Reply, latencyMs: number) => void;
@@ -217,25 +218,23 @@ export class Leg {
     this.updateDeadline();
   }
 
-  /** Resolves with the next reply that is not spoken for; `guard` looks at it first (false: it settles nothing). */
-  reply(timeoutMs: number, guard: (reply: Reply) => boolean): Promise<{ reply: Reply; latencyMs: number }> {
-    return new Promise((resolve, reject) => {
-      this.pending = reject;
-      this.expect((reply, latencyMs) => {
-        this.pending = undefined;
-        if (guard(reply)) resolve({ reply, latencyMs });
-      }, timeoutMs);
-    });
-  }
-
-  /** Sends a line (with CRLF) and resolves with the reply to it. Rejects with LegLost. */
-  exchange(line: Buffer, timeoutMs: number, kind: ExpectationKind = "plain"): Promise<Reply> {
+  /**
+   * Sends a line (with CRLF) and resolves with the reply to it. Rejects with LegLost. `handled` gets the reply at once: what
+   * stands behind it in the same octets may end the leg before whoever awaits it is told.
+   */
+  exchange(
+    line: Buffer,
+    timeoutMs: number,
+    kind: ExpectationKind = "plain",
+    handled?: (reply: Reply, latencyMs: number) => void,
+  ): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (this.lost !== undefined) return reject(this.lost);
       this.pending = reject;
       this.expect(
-        (reply) => {
-          this.pending = undefined;
+        (reply, latencyMs) => {
+          handled?.(reply, latencyMs);
+          if (this.pending === reject) this.pending = undefined;
           resolve(reply);
         },
         timeoutMs,
@@ -379,5 +378,6 @@ export class Leg {
 
 function mayAnswer(code: number, kind: ExpectationKind): boolean {
   if (kind === "data") return code === 354 || code >= 400;
+  if (kind === "message") return code < 300 || code >= 400;
   return code !== 354 && (code !== 334 || kind === "auth");
 }

@@ -36,7 +36,7 @@ export class StreamedBody implements MessageBody {
       stuffed: true,
       bodies: core.env.settings.bodies,
     });
-    leg.expect((reply, latencyMs) => this.answered(reply, latencyMs), Number.POSITIVE_INFINITY);
+    leg.expect((reply, latencyMs) => this.answered(reply, latencyMs), Number.POSITIVE_INFINITY, "message");
   }
 
   get isDue(): boolean {

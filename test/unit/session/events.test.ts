@@ -192,6 +192,34 @@ test("354 to anything but DATA, 334 to anything but AUTH, and 2xx to DATA end th
   }
 });
 
+for (const [how, options] of [
+  ["streamed", {}],
+  ["held", { filter: () => undefined as never }],
+] as const) {
+  test(`a 3xx to the end of a ${how} message ends the leg`, async () => {
+    const simulation = new Simulation(options);
+    await simulation.greet("PIPELINING");
+    await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    await simulation.say("DATA\r\n");
+    if (how === "streamed") await simulation.reply("354 go\r\n");
+    await simulation.say("body\r\n.\r\n");
+    if (how === "held") await simulation.reply("354 go\r\n");
+    const { client } = await simulation.reply("353 for each recipient\r\n250 for c\r\n550 at last\r\n");
+    assert.match(client, /^421 4\.4\.2 [^\r\n]*\r\n$/);
+    assert.equal(simulation.transactions[0]?.outcome, "unknown");
+  });
+
+  test(`a 3xx to a ${how} chunk ends the leg`, async () => {
+    const simulation = new Simulation(options);
+    await simulation.greet("PIPELINING", "CHUNKING");
+    await simulation.say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    await simulation.say("BDAT 6 LAST\r\nbody\r\n");
+    assert.match((await simulation.reply("353 for each recipient\r\n")).client, /^421 4\.4\.2 /);
+  });
+}
+
 test("a 421 at any time goes down as it is, and both sides close", async () => {
   const simulation = new Simulation();
   await simulation.greet();

@@ -110,6 +110,69 @@ test("a leg that goes in the moment of the end of data: what was held is given b
   assert.equal(simulation.heldNow, 0);
 });
 
+for (const [how, offered, send, before] of [
+  ["DATA", ["PIPELINING"], "body\r\n.\r\n", ["354 go\r\n"]],
+  ["BDAT", ["PIPELINING", "CHUNKING"], "BDAT 6 LAST\r\nbody\r\n", []],
+] as const) {
+  test(`a held message by ${how} was taken, and the leg ends in the same octets: the client is told that it was`, async () => {
+    const simulation = new Simulation({ filter: () => undefined as never });
+    await simulation.greet(...offered);
+    await simulation.say(ENVELOPE);
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    if (how === "DATA") await simulation.say("DATA\r\n");
+    await simulation.say(send);
+    for (const reply of before) await simulation.reply(reply);
+    const { client } = await simulation.reply("250 taken\r\n421 4.4.2 one message is enough\r\n");
+    assert.equal(client, "250 taken\r\n421 4.4.2 one message is enough\r\n");
+    assert.equal(simulation.transactions[0]?.outcome, "accepted");
+    assert.equal(simulation.heldNow, 0);
+  });
+}
+
+test("DATA of a held message is refused, and the leg ends in the same octets: the client has the refusal", async () => {
+  const simulation = new Simulation({ filter: () => undefined as never });
+  await held(simulation);
+  await simulation.say("body\r\n.\r\n");
+  const { client } = await simulation.reply("554 5.5.1 no\r\n");
+  assert.equal(client, "554 5.5.1 no\r\n");
+  await simulation.reply("250 reset\r\n");
+  await simulation.say(ENVELOPE);
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("DATA\r\n");
+  await simulation.say("body\r\n.\r\n");
+  const again = await simulation.reply("554 5.5.1 no\r\n421 too many errors\r\n");
+  assert.match(again.client, /^554 5\.5\.1 no\r\n/);
+});
+
+test("a 2xx ahead of the end of a held message, while the rest is read back: what was held is given back", async () => {
+  let released = 0;
+  let readOn = (): void => {};
+  const simulation = new Simulation({
+    filter: () => ({
+      kind: "relay",
+      outcomes: [],
+      message: {
+        octets: 6,
+        async *chunks() {
+          yield Buffer.from("a\r\n");
+          await new Promise<void>((resolve) => {
+            readOn = resolve;
+          });
+          yield Buffer.from("b\r\n");
+        },
+        release: () => released++,
+      },
+    }),
+  });
+  await held(simulation);
+  await simulation.say("a\r\nb\r\n.\r\n");
+  await simulation.reply("354 go\r\n");
+  assert.match((await simulation.reply("250 taken\r\n")).client, /^421 4\.4\.2 /);
+  readOn();
+  await settle();
+  assert.equal(released, 1);
+});
+
 test("what a filter made of a message is given back where nobody waits for it any more", async () => {
   let released = 0;
   let answer = (): void => {};
