@@ -186,7 +186,8 @@ export class Commands {
     const { session } = this;
     this.forward(command, (reply, _latencyMs, slot) => {
       if (old !== undefined) this.endAnswered(reply, slot);
-      if (reply.code === 221) onceSent(slot, () => session.close("client", "quit"));
+      // RFC 5321 §4.1.1.10 says 221; a destination that says 250 closes as well.
+      if (reply.code < 300) onceSent(slot, () => session.close("client", "quit"));
     });
   }
 

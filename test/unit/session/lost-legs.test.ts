@@ -538,3 +538,16 @@ test("a refusal is the message's answer also while its end has not left", async 
   await simulation.say("Subject: s\r\n\r\nhi\r\n.\r\n");
   assert.equal((await simulation.reply("552 too large\r\n")).client, "552 too large\r\n");
 });
+
+for (const reply of ["221 bye\r\n", "221-bye\r\n221 now\r\n", "250 bye\r\n"]) {
+  test(`QUIT is answered by ${JSON.stringify(reply)}, and the leg closed: the client has that reply and no other`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet("PIPELINING");
+    await simulation.say("QUIT\r\n");
+    simulation.leg.feed(reply);
+    simulation.leg.fin();
+    await settle();
+    assert.equal(simulation.client.take(), reply);
+    assert.equal(simulation.client.state, "closed");
+  });
+}
