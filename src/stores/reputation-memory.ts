@@ -5,7 +5,7 @@
 
 import type { IpLedger } from "../deliverability/ledger.ts";
 import { pairKey } from "../deliverability/pair.ts";
-import type { IpStateChange, SharedIp } from "../deliverability/throttle.ts";
+import { DEFAULT_THROTTLE, type IpStateChange, type SharedIp } from "../deliverability/throttle.ts";
 import { BoundedMap } from "../egress/bounded-map.ts";
 import { EMPTY_TALLY, type Tally } from "../reputation/counts.ts";
 import { newRecord, recordAt, recordWith, type SenderRecord, standingOf } from "../reputation/standing.ts";
@@ -40,7 +40,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   readonly #options: MemoryStoreOptions;
   readonly #senders: BoundedMap<string, SenderRecord>;
   readonly #messages = new DayMessages();
-  readonly #states = new Map<string, IpStateChange>();
+  readonly #states = new BoundedMap<string, IpStateChange>(DEFAULT_THROTTLE.maxPairs);
   readonly #file: StateFile | undefined;
   #timers: NodeJS.Timeout[] = [];
   #settings: ReputationSettings;
@@ -138,7 +138,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   listen(listener: (ip: string, provider: string, shared: SharedIp) => void): void {
     this.#listener = listener;
     const answers = { ok: 0, throttled: 0, blocked: 0 };
-    for (const { ip, provider, state, until, why } of [...this.#states.values()]) {
+    for (const [, { ip, provider, state, until, why }] of [...this.#states.entries()]) {
       this.#listener(ip, provider, { answers, state, until, why, baselines: {} });
     }
   }
@@ -203,7 +203,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
       senders: [...this.#senders.entries()],
       day: this.#messages.day,
       messages: [...this.#messages.entries()],
-      states: [...this.#states.values()],
+      states: [...this.#states.entries()].map(([, state]) => state),
     };
   }
 

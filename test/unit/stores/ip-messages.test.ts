@@ -14,6 +14,15 @@ describe("messages of the day", () => {
     assert.equal(messages.get("a", "20260302"), 1);
     assert.deepEqual([messages.day, [...messages.entries()]], ["20260302", [["a", 1]]]);
   });
+  it("are of a bounded number of pairs, of which the busy ones stay", () => {
+    const messages = new DayMessages();
+    for (let i = 0; i < 50_000; i++) {
+      messages.add(`192.0.2.1|made-up-${i}.example`, "20260301", 1);
+      messages.add("192.0.2.1|busy.example", "20260301", 1);
+    }
+    assert.equal([...messages.entries()].length, 20_000);
+    assert.equal(messages.get("192.0.2.1|busy.example", "20260301"), 50_000);
+  });
   it("go on after a clock that was ahead for a while, where they stood", () => {
     const messages = new DayMessages();
     messages.add("a", "20260301", 5);
