@@ -7,8 +7,15 @@ export interface CallFailure {
   readonly detail: string;
 }
 
-export function callFailure(status: Pick<grpc.StatusObject, "code" | "details">, rpc: string): CallFailure {
-  const detail = printable(status.details);
+/** As grpc-js gives it. An answer that its decompression cannot read ends a call with neither. */
+export interface CallStatus {
+  readonly code?: grpc.status | undefined;
+  readonly details?: string | undefined;
+}
+
+export function callFailure(status: CallStatus, rpc: string): CallFailure {
+  const detail = printable(reasonOf(status));
+  const { details = "" } = status;
   switch (status.code) {
     case grpc.status.OK:
       return { cause: "closed", detail: `${rpc} ended without an answer` };
@@ -23,26 +30,39 @@ export function callFailure(status: Pick<grpc.StatusObject, "code" | "details">,
             : `the server does not implement ${rpc} (UNIMPLEMENTED)`,
       };
     case grpc.status.UNAVAILABLE:
-      return /^No connection established|^Name resolution failed|^Failed to connect/i.test(status.details)
+      return /^No connection established|^Name resolution failed|^Failed to connect/i.test(details)
         ? { cause: "absent", detail }
         : { cause: "closed", detail: `the connection was lost: ${detail}` };
+    case undefined:
+      return { cause: "invalid", detail };
     case grpc.status.CANCELLED:
       return { cause: "closed", detail: `${rpc} was cancelled: ${detail}` };
     case grpc.status.RESOURCE_EXHAUSTED:
       // In grpc-js's words, of the answer; a server that takes no message of this size says it in those of its own library.
-      if (/^Received message (?:larger than max \(\d+ vs \d+\)$|that decompresses)/.test(status.details)) {
+      if (/^Received message (?:larger than max \(\d+ vs \d+\)$|that decompresses)/.test(details)) {
         return { cause: "invalid", detail };
       }
       break;
     case grpc.status.INTERNAL:
-      if (/RST_STREAM|GOAWAY|ECONN/.test(status.details)) {
+      if (/RST_STREAM|GOAWAY|ECONN/.test(details)) {
         return { cause: "closed", detail: `the connection was lost: ${detail}` };
       }
-      if (/parsing|decompress/i.test(status.details)) return { cause: "invalid", detail };
+      if (/parsing|decompress/i.test(details)) return { cause: "invalid", detail };
       break;
     default:
   }
   return { cause: "refused", detail: `${rpc}: ${grpc.status[status.code] ?? status.code}: ${detail}` };
+}
+
+/** The reason alone, without what grpc-js puts around it: the same words each time that the same thing is wrong. */
+export function reasonOf({ code, details }: CallStatus): string {
+  if (code === undefined) return "the answer is compressed, and neither gzip nor deflate";
+  return (details ?? "")
+    .replace(
+      /^No connection established\. Last error: (?:\w*Error(?: \[\w+\])?: )?(.*?)[. ]*Resolution note: ?$/s,
+      "$1",
+    )
+    .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, "");
 }
 
 /** One line of at most 300 characters, whatever the peer sent. */

@@ -17,6 +17,7 @@ import {
   type SelectRouteRequestSchema,
   type SelectRouteResponse,
 } from "../../gen/warp/hook/v1/hook_pb.ts";
+import { type CallStatus, reasonOf } from "../../hooks/failure.ts";
 import { grpcTarget, type HookAddress } from "../../sdk/address.ts";
 import { type ClientTls, clientCredentials } from "../../sdk/credentials.ts";
 import { type ClientOf, createClient } from "../../sdk/grpc.ts";
@@ -73,7 +74,7 @@ export class HookConnection {
     });
     if (connected) return;
     const call = await this.describe(); // which fails at once, and says why
-    if ("error" in call) throw new Error(detailsOf(call.error));
+    if ("error" in call) throw new Error(reasonOf(call.error));
   }
 
   describe(): Promise<Outcome<DescribeResponse>> {
@@ -161,18 +162,11 @@ export class HookConnection {
 export const ANSWERED_TWICE = "the call was answered twice";
 
 /** "UNAVAILABLE: connect ECONNREFUSED 127.0.0.1:7001", for a person. */
-export function statusText(error: grpc.ServiceError): string {
+export function statusText(error: CallStatus): string {
   // grpc-js says UNIMPLEMENTED of it.
   if (error.details === "Too many responses received") return ANSWERED_TWICE;
+  const reason = reasonOf(error);
+  if (error.code === undefined) return reason;
   const name = grpc.status[error.code] ?? String(error.code);
-  const details = detailsOf(error);
-  return details === "" ? name : `${name}: ${details}`;
-}
-
-/** The reason alone, without what grpc-js puts around it. */
-function detailsOf({ details }: grpc.ServiceError): string {
-  return details.replace(
-    /^No connection established\. Last error: (?:\w*Error: )?(.*?)\.? Resolution note: ?$/s,
-    "$1",
-  );
+  return reason === "" ? name : `${name}: ${reason}`;
 }

@@ -10,6 +10,7 @@ import { contentOf, envelope } from "../../unit/filter/fixtures.ts";
 import {
   type Assembled,
   assemble,
+  compressingServer,
   type FilterCall,
   HookServer,
   hookSettings,
@@ -240,6 +241,21 @@ test("fails when something else than gRPC listens", async () => {
   const assembled = await started([hookSettings("f", `unix:${path}`)]);
   assert.equal(await became(await run(assembled)), "451 4.7.1 warp");
   assert.deepEqual(assembled.failures, ["f absent tempfail"]);
+});
+
+test("fails when an answer is compressed in a way that warp does not read", async () => {
+  for (const [rpc, cause] of [
+    ["BeforeRelay", "invalid"],
+    ["Describe", "absent"],
+  ] as const) {
+    const address = freeAddress();
+    cleanUp.push(await compressingServer(address.slice(5), rpc));
+    const assembled = await started([hookSettings("f", address, { roles: ["filter"], onFailure: "reject" })]);
+    const result = await run(assembled);
+    assert.equal(await became(result), "554 5.7.1 warp", rpc);
+    assert.deepEqual(assembled.failures, [`f ${cause} reject`]);
+    assert.match(result.outcomes[0]?.failure ?? "", /neither gzip nor deflate$/);
+  }
 });
 
 test("a replacement with CRLF.CRLF inside is passed on as it is", async () => {

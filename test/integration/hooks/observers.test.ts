@@ -9,7 +9,15 @@ import { Capability, type Event } from "../../../src/gen/warp/hook/v1/hook_pb.ts
 import type { HookSettings, HooksSettings } from "../../../src/hooks/index.ts";
 import { envelope, PlainMessage } from "../../unit/filter/fixtures.ts";
 import { comm, conn, transaction } from "../../unit/hooks/events.ts";
-import { type Assembled, assemble, HookServer, hookSettings, temporaryFolder, until } from "./server.ts";
+import {
+  type Assembled,
+  assemble,
+  compressingServer,
+  HookServer,
+  hookSettings,
+  temporaryFolder,
+  until,
+} from "./server.ts";
 
 const folder = temporaryFolder();
 after(() => folder.remove());
@@ -131,6 +139,17 @@ test("an observer that fails is reconnected to with growing pauses, and says why
   assert.match(failed[0]?.message ?? "", /^o: Observe: INTERNAL: database is away$/);
   observer.observe = (_, call) => call.ack(observer.lastSequence);
   await until(() => observer.lastSequence >= 1n && observer.streams.length >= 5, "it works again");
+});
+
+test("an observer whose acknowledgement is compressed in a way that warp does not read is reconnected to", async () => {
+  const address = freeAddress();
+  cleanUp.push(await compressingServer(address.slice(5), "Observe"));
+  const assembled = await started([hookSettings("o", address, { roles: ["observe"] })]);
+  emit(assembled, 1);
+  await until(
+    () => assembled.logs.some(({ message }) => /o: .*neither gzip nor deflate/.test(message)),
+    "it is told of",
+  );
 });
 
 test("an observer that acknowledges nothing new before it fails is reconnected to with growing pauses too", async () => {

@@ -1,5 +1,7 @@
 /** Hook servers for the tests: real grpc-js servers that can do everything a bad one does. */
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -263,4 +265,33 @@ export async function until(condition: () => boolean, what: string, ms = 10_000)
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** A filter and observer that answers one of its RPCs compressed in a way that no client has said it reads. */
+export async function compressingServer(path: string, compressed: "Describe" | "Observe" | "BeforeRelay") {
+  const server = createServer();
+  const sessions = new Set<ServerHttp2Session>();
+  server.on("session", (session) => sessions.add(session.once("close", () => sessions.delete(session))));
+  server.on("stream", (stream: ServerHttp2Stream, headers) => {
+    const rpc = String(headers[":path"]).split("/").at(-1);
+    const answer =
+      rpc === "Describe" ? describedAs(Capability.BEFORE_RELAY, Capability.AFTER_CONN) : Buffer.alloc(0);
+    stream.on("error", () => {});
+    stream.respond(
+      { "content-type": "application/grpc", "grpc-encoding": "snappy" },
+      { waitForTrailers: true },
+    );
+    stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+    stream.resume().end(Buffer.from([rpc === compressed ? 1 : 0, 0, 0, 0, answer.length, ...answer]));
+  });
+  server.listen(path);
+  await once(server, "listening");
+  return () => {
+    server.close();
+    for (const session of sessions) session.destroy();
+  };
+}
+
+function describedAs(...capabilities: Capability[]): Uint8Array {
+  return toBinary(DescribeResponseSchema, create(DescribeResponseSchema, { name: "test", capabilities }));
 }

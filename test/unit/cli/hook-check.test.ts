@@ -8,7 +8,7 @@ import { checkHook } from "../../../src/cli/hook-check.ts";
 import { Capability, type Event, HookService } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
 import { addService, type HandlersOf } from "../../../src/sdk/grpc.ts";
 import { addHeader, insert, reject, relay, replace, serveHook } from "../../../src/sdk/index.ts";
-import { HookServer } from "../../integration/hooks/server.ts";
+import { compressingServer, HookServer } from "../../integration/hooks/server.ts";
 import { makeCertificate } from "../sdk/certificate.ts";
 import { temporaryFolder } from "../sdk/harness.ts";
 import { runCommand } from "./run-command.ts";
@@ -436,6 +436,19 @@ test("a hook gets what it asked for: a cut message, the header alone", async (t)
   const header = describeAs([Capability.BEFORE_RELAY], { headerOnly: true });
   await findings(t, { describe: header, beforeRelay: filter });
   assert.ok(seen.length > 0 && seen.every(([, , headerOnly, octets]) => headerOnly && octets < 1200));
+});
+
+test("an answer that is compressed in a way that warp does not read is told as that", async (t) => {
+  const path = join(await temporaryFolder(t), "hook.sock");
+  t.after(await compressingServer(path, "BeforeRelay"));
+  const report = await checkHook({
+    address: `unix:${path}`,
+    timeoutMs: 250,
+    largeOctets: 1000,
+    tls: undefined,
+  });
+  const small = report.findings.find(({ promise }) => promise === SMALL);
+  assert.match(JSON.stringify(small), /neither gzip nor deflate/);
 });
 
 test("the command", async (t) => {

@@ -25,6 +25,29 @@ for (const [code, details, cause] of [
   });
 }
 
+test("a call that grpc-js ends without a status had an answer that cannot be read", () => {
+  assert.equal(callFailure({}, "BeforeRelay").cause, "invalid");
+});
+
+for (const [details, reason] of [
+  ["No connection established. Last error: Error: connect ENOENT /x. Resolution note: ", "connect ENOENT /x"],
+  [
+    "No connection established. Last error: Error [ERR_TLS_CERT_ALTNAME_INVALID]: not in the cert's list: . Resolution note: ",
+    "not in the cert's list:",
+  ],
+  [
+    "No connection established. Last error: Failed to connect (2026-11-25T16:21:40.518Z). Resolution note: ",
+    "Failed to connect",
+  ],
+] as const) {
+  test(`"${reason}" is all that is told of a connection that cannot be had, and no time of day`, () => {
+    assert.deepEqual(callFailure({ code: status.UNAVAILABLE, details }, "Describe"), {
+      cause: "absent",
+      detail: reason,
+    });
+  });
+}
+
 test("what a server says becomes one line of bounded length", () => {
   assert.equal(printable("a\r\n250 ok\0\x1b[31m b"), "a 250 ok [31m b");
   assert.equal(printable("x".repeat(5000)).length, 301);
