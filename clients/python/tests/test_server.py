@@ -228,6 +228,39 @@ async def test_a_filter_that_raises_is_a_failure_and_tells_the_peer_nothing(
     assert "secret of the inside" in caplog.text and "T1" in caplog.text
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+async def test_a_filter_that_ends_with_what_means_something_else_to_the_loop_is_a_failure_at_once(
+    running: Running, error: type[BaseException], plain: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(message: bytes) -> Verdict:
+        raise error
+
+    async with running(both_kinds(fail)[plain]) as client:
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await asyncio.wait_for(client.verdict(), STEP)
+            assert status(failure)[0] == grpc.StatusCode.INTERNAL
+    assert error.__name__ in caplog.text
+
+
+async def test_an_observer_whose_task_was_cancelled_ends_the_stream_with_an_error(running: Running) -> None:
+    hook = Hook("store")
+
+    @hook.observer
+    async def store(batch: Batch) -> None:
+        task = asyncio.create_task(asyncio.sleep(STEP))
+        task.cancel()
+        await task
+
+    async with running(hook) as client:
+        stream = client.stub.Observe()
+        await stream.write(batch(1))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await asyncio.wait_for(answers(stream, 1), STEP)
+        assert status(error)[0] == grpc.StatusCode.INTERNAL
+
+
 @pytest.mark.parametrize("answer", [None, True, "relay", pb.Relay()])
 async def test_what_is_no_verdict_is_a_failure(running: Running, answer: Any) -> None:
     for hook in both_kinds(lambda message: answer):

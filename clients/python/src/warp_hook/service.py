@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -18,7 +18,7 @@ import grpc.aio
 from .hook import Batch, Hook, is_async
 from .message import BlockingMessage, Message
 from .observing import ObserveStream
-from .threads import Threads
+from .threads import Threads, ended_with
 from .v1 import hook_pb2 as pb
 from .v1 import hook_pb2_grpc
 from .verdicts import Route, Verdict
@@ -86,7 +86,7 @@ class Service(hook_pb2_grpc.HookServiceServicer):
     async def _filter(self, envelope: pb.Envelope, message: Message) -> object:
         function = cast("Callable[..., Any]", self._hook.filter_function)
         if is_async(function):
-            return await function(envelope, message)
+            return await _awaited(function(envelope, message))
         blocking = BlockingMessage(message, asyncio.get_running_loop())
         try:
             return await self._filter_threads.run(function, envelope, blocking)
@@ -102,7 +102,18 @@ class Service(hook_pb2_grpc.HookServiceServicer):
                 await self._call(self._observer_threads, handler, event, getattr(event, kind))
 
     async def _call(self, threads: Threads, function: Callable[..., Any], *args: object) -> Any:
-        return await function(*args) if is_async(function) else await threads.run(function, *args)
+        return await _awaited(function(*args)) if is_async(function) else await threads.run(function, *args)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    """What an async function returned. What it raises of those that mean something else to the loop is its failure."""
+    try:
+        return await awaitable
+    except (asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # the proxy has given up, or the server stops
+        raise ended_with(error) from error
 
 
 async def _chunks(requests: AsyncIterator[pb.BeforeRelayRequest]) -> AsyncIterator[bytes]:

@@ -68,8 +68,13 @@ def _settle(future: asyncio.Future[R], result: R) -> Callable[[], None]:
 
 def _fail(future: asyncio.Future[R], error: BaseException) -> Callable[[], None]:
     if isinstance(error, (StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt)):
-        wrapped = RuntimeError(f"a hook's function ended with {error!r}")  # these mean something else to the loop
+        wrapped = ended_with(error)  # these mean something else to the loop
         wrapped.__cause__ = error
         error = wrapped
     failure = error
     return lambda: future.set_exception(failure)
+
+
+def ended_with(error: BaseException) -> RuntimeError:
+    """In place of what a hook's function must not end with."""
+    return RuntimeError(f"a hook's function ended with {error!r}")
