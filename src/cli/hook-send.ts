@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { sectionEnd, tooLongToEdit } from "../filter/derived.ts";
+import { replacementProblem, sectionEnd, tooLongToEdit } from "../filter/derived.ts";
 import { editHeader } from "../filter/header-edit.ts";
 import { type Judged, type Verdict, validateVerdict } from "../filter/verdict.ts";
 import { parseAddress } from "../sdk/address.ts";
@@ -64,7 +64,7 @@ export async function hookSendCommand(argv: readonly string[]): Promise<number> 
     const connection = new HookConnection(address, tlsOf(options), timeoutMs);
     try {
       const answer = await ask(connection, file.message, envelope);
-      const result = resultOf(file.message, answer);
+      const result = await resultOf(file.message, answer);
       if (result.leaving !== undefined && options.given("output"))
         writeFileSync(options.value("output")!, result.leaving);
       const { leaving: _octets, ...shown } = result;
@@ -121,7 +121,7 @@ async function ask(connection: HookConnection, message: Buffer, fields: Envelope
   return { ...asked, judged, sent: sent.length };
 }
 
-function resultOf(message: Buffer, answer: Answer): Result {
+async function resultOf(message: Buffer, answer: Answer): Promise<Result> {
   const { judged, outcome } = answer;
   const nothing = { score: 0, tags: [], note: "", verdict: "", reply: "", diff: "", leaving: undefined };
   const ms = Math.round(answer.ms * 10) / 10;
@@ -129,7 +129,7 @@ function resultOf(message: Buffer, answer: Answer): Result {
   if (judged?.ok !== true)
     return { ...nothing, ok: false, ms, failure: `invalid verdict: ${judged?.problem}` };
   const { verdict, remarks } = judged;
-  const leaving = applied(message, verdict);
+  const leaving = await applied(message, verdict);
   if (typeof leaving === "string") return { ...nothing, ok: false, ms, failure: leaving };
   return {
     ...remarks,
@@ -150,12 +150,12 @@ function resultOf(message: Buffer, answer: Answer): Result {
 }
 
 /** The message that would leave; undefined: none; a string: why the verdict cannot be applied. */
-function applied(message: Buffer, verdict: Verdict): Buffer | undefined | string {
+async function applied(message: Buffer, verdict: Verdict): Promise<Buffer | undefined | string> {
   switch (verdict.kind) {
     case "relay":
       return message;
     case "replace":
-      return verdict.message;
+      return (await replacementProblem({ chunks: () => whole(message) }, verdict)) ?? verdict.message;
     case "add_header": {
       const end = sectionEnd(message) ?? message.length;
       const tooLong = tooLongToEdit(end, verdict.edits);
@@ -166,6 +166,10 @@ function applied(message: Buffer, verdict: Verdict): Buffer | undefined | string
     case "discard":
       return undefined;
   }
+}
+
+async function* whole(message: Buffer): AsyncGenerator<Buffer> {
+  yield message;
 }
 
 /** RFC 5322 octets of a file, or of standard input, with CRLF lines as mail has them. */

@@ -16,7 +16,7 @@ import {
   type HoldStore,
   type VerdictReply,
 } from "./contract.ts";
-import { hasLongLines, hold, withEdits } from "./derived.ts";
+import { editedSection, hold, replacementProblem, withEdits } from "./derived.ts";
 import { type RawVerdict, type Remarks, type Verdict, validateVerdict } from "./verdict.ts";
 import type { Matcher } from "./when.ts";
 
@@ -217,16 +217,18 @@ class ChainRun {
   /** What the verdict makes of the message (in shadow mode: only whether it could); a string says why it cannot. */
   private async changed(verdict: Verdict, enforce: boolean): Promise<HeldMessage | string> {
     if (verdict.kind === "replace") {
-      if (verdict.longLines.length > 0 && !(await hasLongLines(this.message, verdict.longLines))) {
-        return "replacement with a line over 998 octets that the message did not have";
-      }
+      const problem = await replacementProblem(this.message, verdict);
+      if (problem !== undefined) return problem;
       if (!enforce) return this.message;
       const replacement = await hold(this.store, verdict.message);
       this.message.release();
       return replacement;
     }
-    if (verdict.kind !== "add_header" || !enforce) return this.message;
-    return withEdits(this.store, this.message, verdict.edits, this.envelope.maxOctets);
+    if (verdict.kind !== "add_header") return this.message;
+    const { maxOctets } = this.envelope;
+    if (enforce) return withEdits(this.store, this.message, verdict.edits, maxOctets);
+    const made = await editedSection(this.message, verdict.edits, maxOctets);
+    return typeof made === "string" ? made : this.message;
   }
 
   private async failed(

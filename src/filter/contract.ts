@@ -45,7 +45,7 @@ export interface FilterEnvelope {
   readonly recipients: readonly AddressFacts[];
   /** MAIL said SMTPUTF8. */
   readonly smtputf8: boolean;
-  /** MAIL said BODY=8BITMIME and the leg offers it, or the message came with 8-bit octets that the client sent anyway. */
+  /** MAIL said BODY=8BITMIME. */
   readonly eightBit: boolean;
   /** The leg's SIZE and warp's own limit, the smaller; undefined: none. Octets. */
   readonly maxOctets: number | undefined;

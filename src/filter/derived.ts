@@ -7,6 +7,7 @@ import { join, lengthOf } from "../smtp/octets.ts";
 import type { HeldMessage, HoldStore } from "./contract.ts";
 import { LINE_LIMIT } from "./fold.ts";
 import { editHeader, type HeaderEdit } from "./header-edit.ts";
+import { hasEightBit, type Verdict } from "./verdict.ts";
 
 /** In a header section longer than that fields are put on top, and nothing else is edited. */
 const MAX_HEADER_SECTION = 512 * 1024;
@@ -51,6 +52,17 @@ export async function withEdits(
   edits: readonly HeaderEdit[],
   maxOctets: number | undefined,
 ): Promise<HeldMessage | string> {
+  const made = await editedSection(message, edits, maxOctets);
+  if (typeof made === "string") return made;
+  return Spliced.over(message, await hold(store, join(made.edited)), made.replacedOctets);
+}
+
+/** The edited header section and how many of the message's first octets it replaces, or in words why it cannot be edited. */
+export async function editedSection(
+  message: HeldMessage,
+  edits: readonly HeaderEdit[],
+  maxOctets: number | undefined,
+): Promise<{ readonly edited: Buffer[]; readonly replacedOctets: number } | string> {
   const whole = await headerSection(message, MAX_HEADER_SECTION);
   const tooLong = whole === undefined ? tooLongToEdit(Number.POSITIVE_INFINITY, edits) : undefined;
   if (tooLong !== undefined) return tooLong;
@@ -61,7 +73,7 @@ export async function withEdits(
   if (maxOctets !== undefined && octets > maxOctets) {
     return `message of ${octets} octets after the header edits, more than ${maxOctets}`;
   }
-  return Spliced.over(message, await hold(store, join(edited)), section.length);
+  return { edited, replacedOctets: section.length };
 }
 
 /** The first 64 KiB. */
@@ -131,8 +143,25 @@ class Spliced implements HeldMessage {
   }
 }
 
+/** Why this may not take the message's place, in words: it has what the message had not. Undefined: it may. */
+export async function replacementProblem(
+  message: Pick<HeldMessage, "chunks">,
+  { longLines, isUnannounced8Bit }: Extract<Verdict, { kind: "replace" }>,
+): Promise<string | undefined> {
+  if (longLines.length > 0 && !(await hasLongLines(message, longLines))) {
+    return "replacement with a line over 998 octets that the message did not have";
+  }
+  if (isUnannounced8Bit && !(await has8Bit(message))) {
+    return "replacement with 8-bit octets, which this message may not have";
+  }
+  return undefined;
+}
+
 /** Whether each of these lines (over 998 octets, without CRLF) stands in the message too. */
-export async function hasLongLines(message: HeldMessage, lines: readonly Buffer[]): Promise<boolean> {
+async function hasLongLines(
+  message: Pick<HeldMessage, "chunks">,
+  lines: readonly Buffer[],
+): Promise<boolean> {
   const missing = new Set(
     lines.map((line) => createHash("sha256").update(line).update("\r").digest("base64")),
   );
@@ -143,6 +172,11 @@ export async function hasLongLines(message: HeldMessage, lines: readonly Buffer[
   }
   digests.end();
   return missing.size === 0;
+}
+
+async function has8Bit(message: Pick<HeldMessage, "chunks">): Promise<boolean> {
+  for await (const chunk of message.chunks()) if (hasEightBit(chunk)) return true;
+  return false;
 }
 
 /** Digests of the lines over the limit, each with its CR. */

@@ -41,7 +41,7 @@ export interface RawEdit {
 export interface VerdictRules {
   /** MAIL said SMTPUTF8 and the leg takes it: 8-bit in header fields. */
   readonly smtputf8: boolean;
-  /** 8-bit octets may be in the message. */
+  /** MAIL said BODY=8BITMIME. */
   readonly eightBit: boolean;
   /** Largest message that the leg and warp's own limit allow; undefined: none. */
   readonly maxOctets: number | undefined;
@@ -60,6 +60,8 @@ export type Verdict =
       readonly message: Buffer;
       /** Lines over 998 octets in it: allowed only where the message before it had each of them too. */
       readonly longLines: readonly Buffer[];
+      /** 8-bit octets that MAIL did not announce: allowed only where the message before it had some too. */
+      readonly isUnannounced8Bit: boolean;
     }
   | { readonly kind: "discard" };
 
@@ -171,13 +173,11 @@ function judgeReplacement(message: Uint8Array, rules: VerdictRules): Verdict | s
     start = newline + 1;
   }
   if (octets.includes(0)) return "replacement with a NUL";
-  if (!rules.eightBit && !rules.smtputf8 && hasEightBit(octets)) {
-    return "replacement with 8-bit octets, which this message may not have";
-  }
-  return { kind: "replace", message: ended, longLines };
+  const isUnannounced8Bit = !rules.eightBit && !rules.smtputf8 && hasEightBit(octets);
+  return { kind: "replace", message: ended, longLines, isUnannounced8Bit };
 }
 
-function hasEightBit(octets: Buffer): boolean {
+export function hasEightBit(octets: Buffer): boolean {
   for (let i = 0; i < octets.length; i++) if ((octets[i] as number) > 0x7f) return true;
   return false;
 }

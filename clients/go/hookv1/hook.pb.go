@@ -2277,7 +2277,7 @@ type Envelope struct {
 	TimeLeft *durationpb.Duration `protobuf:"bytes,9,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
 	// MAIL said SMTPUTF8: header fields may be UTF-8.
 	Smtputf8 bool `protobuf:"varint,10,opt,name=smtputf8,proto3" json:"smtputf8,omitempty"`
-	// 8-bit octets in the body may go to the destination.
+	// 8-bit octets in the body may go to the destination: MAIL said BODY=8BITMIME.
 	EightBit bool `protobuf:"varint,11,opt,name=eight_bit,json=eightBit,proto3" json:"eight_bit,omitempty"`
 	// The verdict `discard` is enabled in the configuration.
 	DiscardAllowed bool `protobuf:"varint,12,opt,name=discard_allowed,json=discardAllowed,proto3" json:"discard_allowed,omitempty"`
@@ -3026,7 +3026,8 @@ type Replace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RFC 5322 octets, not dot-stuffed, without terminator: a line with a lone dot is stuffed by warp and ends nothing. Not
 	// empty. A last line without CRLF gets one. Invalid: a bare CR or LF, a NUL, a line over 998 octets that the message did not
-	// have before, 8-bit octets where neither `eight_bit` nor `smtputf8` is set, more than `Envelope.max_octets`.
+	// have before, 8-bit octets where neither `eight_bit` nor `smtputf8` is set and the message had none, more than
+	// `Envelope.max_octets`.
 	Message       []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

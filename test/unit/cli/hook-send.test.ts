@@ -72,6 +72,15 @@ test("what the hook says cannot forge lines, nor reach the terminal", async (t) 
   assert.match(stdout, /^tags {5}\\x1b\[31m\nnote {5}a\\nverdict {2}reject\\x1b\]0;x\\x07\n/m);
 });
 
+test("a replacement may have the long lines of the message and no others, as in the proxy", async (t) => {
+  const long = `S: x\r\n\r\n${"x".repeat(2000)}\r\n`;
+  const kept = await send(t, () => replace(Buffer.from(long)), long);
+  assert.equal(kept.status, 0);
+  const made = await send(t, () => replace(Buffer.from(long)), MAIL);
+  assert.equal(made.status, 1);
+  assert.match(made.stdout, /a line over 998 octets that the message did not have/);
+});
+
 test("the message arrives as RFC 5322 octets, LF made CRLF and said so", async (t) => {
   let seen = "";
   let people = "";

@@ -255,6 +255,22 @@ test("a replacement may keep the long lines that were there, and make none", asy
   assert.equal(makes.kind, "reject");
 });
 
+test("a replacement may keep the 8-bit octets that came unannounced, and make none", async () => {
+  const made = () => hook("f", () => replaces("B: 1\r\n\r\n\xe9\r\n"));
+  const keeps = await setUp([made()]).run({}, new PlainMessage("A: 1\r\n\r\n\xe8\r\n"));
+  assert.equal(keeps.kind, "relay");
+  const makes = await setUp([made()]).run();
+  assert.equal(makes.kind, "reject");
+});
+
+test("in shadow mode edits that could not be made are a failure, as they will be when enforced", async () => {
+  const { run, told, message } = setUp([hook("s", () => adds("X", "y".repeat(50)), { enforce: false })]);
+  const result = await run({ maxOctets: MESSAGE.length + 40 });
+  assert.ok(result.kind === "relay" && result.message === message);
+  assert.match(result.outcomes[0]?.failure ?? "", /^invalid: message of/);
+  assert.equal(told.at(-1), "s invalid none");
+});
+
 test("each hook has the smaller of its deadline and what is left of the chain", async () => {
   const given: number[] = [];
   const { run, pass, told } = setUp([

@@ -135,10 +135,17 @@ test("a replacement is empty, too large, or by a hook that saw a part: invalid",
   assert.equal(replace("A: 1\r\n", { sawWhole: false }).ok, false);
 });
 
-test("8-bit in a replacement needs 8BITMIME or SMTPUTF8", () => {
-  assert.equal(replace("A: 1\r\n\r\n\xff\r\n").ok, false);
-  assert.equal(replace("A: 1\r\n\r\n\xff\r\n", { eightBit: true }).ok, true);
-  assert.equal(replace("A: 1\r\n\r\n\xff\r\n", { smtputf8: true }).ok, true);
+test("8-bit in a replacement is told where MAIL announced none, to be compared with the message before it", () => {
+  for (const [content, rules, told] of [
+    ["A: 1\r\n\r\n\xff\r\n", {}, true],
+    ["A: 1\r\n\r\n\xff\r\n", { eightBit: true }, false],
+    ["A: 1\r\n\r\n\xff\r\n", { smtputf8: true }, false],
+    ["A: 1\r\n\r\nx\r\n", {}, false],
+  ] as const) {
+    const judged = replace(content, rules);
+    assert.ok(judged.ok && judged.verdict.kind === "replace");
+    assert.equal(judged.verdict.isUnannounced8Bit, told);
+  }
 });
 
 test("long lines of a replacement are named, to be compared with the message before it", () => {

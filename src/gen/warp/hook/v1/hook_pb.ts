@@ -1227,7 +1227,7 @@ export type Envelope = Message<"warp.hook.v1.Envelope"> & {
   smtputf8: boolean;
 
   /**
-   * 8-bit octets in the body may go to the destination.
+   * 8-bit octets in the body may go to the destination: MAIL said BODY=8BITMIME.
    *
    * @generated from field: bool eight_bit = 11;
    */
@@ -1567,7 +1567,8 @@ export type Replace = Message<"warp.hook.v1.Replace"> & {
   /**
    * RFC 5322 octets, not dot-stuffed, without terminator: a line with a lone dot is stuffed by warp and ends nothing. Not
    * empty. A last line without CRLF gets one. Invalid: a bare CR or LF, a NUL, a line over 998 octets that the message did not
-   * have before, 8-bit octets where neither `eight_bit` nor `smtputf8` is set, more than `Envelope.max_octets`.
+   * have before, 8-bit octets where neither `eight_bit` nor `smtputf8` is set and the message had none, more than
+   * `Envelope.max_octets`.
    *
    * @generated from field: bytes message = 1;
    */
