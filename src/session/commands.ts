@@ -220,7 +220,8 @@ export class Commands {
     const old = this.leaveTransaction();
     if (old !== undefined) this.session.report(old);
     const { body } = this.session;
-    if (body?.isDue === true) body.tx.outcome ??= "unknown";
+    // A 421 ends the session while it is passed on: it is an answer all the same.
+    if (body?.isDue === true && body.tx.finalReply === undefined) body.tx.outcome ??= "unknown";
     if (body !== undefined) this.session.report(body.tx);
     this.replacement.end();
   }

@@ -103,6 +103,17 @@ test("a transaction's record has every recipient's own answer", async () => {
   );
 });
 
+test("a 421 to the message is its answer, though the session ends with it: deferred, not unknown", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  await simulation.data();
+  await simulation.say("hi\r\n.\r\n");
+  const { client } = await simulation.reply("421 4.7.28 too many\r\n");
+  assert.equal(client, "421 4.7.28 too many\r\n");
+  const [record] = simulation.transactions;
+  assert.deepEqual([record?.outcome, record?.finalReply?.code], ["deferred", 421]);
+});
+
 for (const [name, end, outcome] of [
   ["RSET", "RSET\r\n", "abandoned"],
   ["QUIT", "QUIT\r\n", "abandoned"],
