@@ -61,6 +61,8 @@ const RETRY_MS = 250;
 const PRESENCE_MS = 20_000;
 const PRESENCE_TTL_S = 60;
 const POOR_KEPT = 10_000;
+/** How many of them are read at once. */
+const TOP_PAGE = 500;
 const MAX_RANKED = 10_000;
 const RANK_MS = 60_000;
 /** Answers of Redis after which the same write may succeed later. */
@@ -215,10 +217,24 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     return this.#standing(identity, { record, known });
   }
 
+  /**
+   * The list names each as it was when it was written last: who recovered by time alone is passed over, and who is
+   * forgotten (the record's TTL) leaves it, so that neither takes the place of another.
+   */
   async top(limit: number): Promise<readonly Standing[]> {
-    const identities = await this.#client.zrange(poorKey(this.#options.prefix), 0, String(limit - 1));
-    const standings = await Promise.all(identities.map((identity) => this.show(identity)));
-    return standings.filter(({ known }) => known).sort((a, b) => a.score - b.score);
+    const key = poorKey(this.#options.prefix);
+    const found: Standing[] = [];
+    const forgotten: string[] = [];
+    for (let at = 0; found.length < limit; at += TOP_PAGE) {
+      const identities = await this.#client.zrange(key, at, String(at + TOP_PAGE - 1));
+      if (identities.length === 0) break;
+      for (const standing of await Promise.all(identities.map((identity) => this.show(identity)))) {
+        if (!standing.known) forgotten.push(standing.identity);
+        else if (this.#isPoor(standing.tier)) found.push(standing);
+      }
+    }
+    if (forgotten.length > 0) await this.#client.zrem(key, ...forgotten);
+    return found.sort((a, b) => a.score - b.score).slice(0, limit);
   }
 
   async set(identity: string, change: StandingChange): Promise<void> {
@@ -424,11 +440,12 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
 
   /** Keeps the list of the poor up to date: at each change of tier, and once a minute for who is in it. */
   #rankSoon(identity: string, { tierBefore, record, score }: SenderReply): void {
-    const { tier } = record.tier;
+    // One that is pinned stays in its tier whatever is counted.
+    const tier = record.pin ?? record.tier.tier;
     const now = this.#monotonic();
-    const isPoor = tierRank(tier, this.#settings.ladder) < 0;
-    const isDue = isPoor && now - (this.#ranked.get(identity) ?? Number.NEGATIVE_INFINITY) >= RANK_MS;
-    if (tierBefore === tier && !isDue) return;
+    const isDue =
+      this.#isPoor(tier) && now - (this.#ranked.get(identity) ?? Number.NEGATIVE_INFINITY) >= RANK_MS;
+    if ((record.pin ?? tierBefore) === tier && !isDue) return;
     this.#ranked.set(identity, now);
     const ranking = this.#rankPoor(identity, tier, score).catch(() => {
       // Only a list for people: the sender's next write tries again.
@@ -438,10 +455,14 @@ export class RedisReputationStore implements ReputationStore, ReputationAdmin {
     void ranking.finally(() => this.#rankings.delete(ranking));
   }
 
+  #isPoor(tier: string): boolean {
+    return tierRank(tier, this.#settings.ladder) < 0;
+  }
+
   /** The list that `warp reputation top` reads: senders in a tier below neutral. */
   async #rankPoor(identity: string, tier: string, score: number): Promise<void> {
     const key = poorKey(this.#options.prefix);
-    if (tierRank(tier, this.#settings.ladder) < 0) {
+    if (this.#isPoor(tier)) {
       await this.#client.zadd(key, score, identity);
       await this.#client.zremrangebyrank(key, POOR_KEPT, -1);
     } else {

@@ -195,6 +195,37 @@ describe("reputation in one Redis", needsRedis, () => {
     await Promise.all([store.close(), other.close()]);
   });
 
+  it("lists who is poor now: neither forgotten senders nor those that recovered take a place, and a pin holds", async () => {
+    const own = await RedisServer.start();
+    const store = storeOn(own.url, { epoch: "01LIST" });
+    await store.ready(5_000);
+    const client = own.client();
+    try {
+      await client.zadd(
+        "warp:1:poor",
+        ...Array.from({ length: 600 }, (_, i) => [0.01, `mail_from:old-${i}`]).flat(),
+      );
+      const pinned = "mail_from:pinned@example.com";
+      await store.set("mail_from:recovered@example.com", { counts: { ok: 5 } });
+      await client.zadd("warp:1:poor", 0.02, "mail_from:recovered@example.com");
+      await store.set(pinned, { pin: "poor" });
+      store.count(pinned, { ...EMPTY_TALLY, ok: 500 }, 500);
+      await until(() => store.pendingUpdates === 0, "the write");
+      assert.deepEqual(
+        (await store.top(1)).map(({ identity, tier }) => [identity, tier]),
+        [[pinned, "poor"]],
+      );
+      assert.deepEqual(await client.zrange("warp:1:poor", 0, "-1"), [
+        "mail_from:recovered@example.com",
+        pinned,
+      ]);
+    } finally {
+      client.disconnect();
+      await store.close();
+      await own.stop();
+    }
+  });
+
   it("lists the poor, worst first, and takes who recovers off the list", async () => {
     const store = storeOn(server.url, { settings: settingsWith([HOUR, 24 * HOUR]), epoch: "01POOR" });
     await store.ready(5_000);
