@@ -14,7 +14,7 @@ import { escapeText } from "../telemetry/escape.ts";
 import type { SettingsOf } from "./commands.ts";
 import { type CommandSpec, ParsedOptions, runCommand, UsageError } from "./options.ts";
 import { reputationSettings, routerSettings } from "./proxy/egress.ts";
-import { openCounters } from "./reputation/source.ts";
+import { openCounters, readTier } from "./reputation/source.ts";
 
 export const spec: CommandSpec = {
   name: "egress",
@@ -50,8 +50,8 @@ export async function egressCommand(argv: readonly string[], settingsOf: Setting
   return runCommand(spec, argv, async (options) => {
     const from = options.value("from");
     if (from === undefined) throw new UsageError("--from is missing; <> is the null sender");
-    const question = readQuestion(from, options);
     const config = settingsOf(settingsOnly(options));
+    const question = readQuestion(from, options, config);
     const answer = await explain(question, config);
     const text = options.flag("json") ? `${JSON.stringify(asJson(answer))}\n` : asText(answer, question);
     process.stdout.write(text);
@@ -80,7 +80,7 @@ interface Answer {
   readonly identity: string;
 }
 
-function readQuestion(from: string, options: ParsedOptions): Question {
+function readQuestion(from: string, options: ParsedOptions, config: Config): Question {
   const bare = (address: string) => address.replace(/^<(.*)>$/s, "$1");
   const to = options.value("to");
   return {
@@ -90,7 +90,7 @@ function readQuestion(from: string, options: ParsedOptions): Question {
     destinationIp: readAddress("destination", options) ?? UNKNOWN_DESTINATION,
     provider: options.value("provider"),
     authUser: options.value("auth-user") ?? "",
-    tier: options.value("tier"),
+    tier: readTier(options, config),
   };
 }
 

@@ -2,11 +2,16 @@
 import type { Config } from "../config/schema.ts";
 import { COUNTERS, type Counter } from "../reputation/counts.ts";
 import type { Standing, StandingChange } from "../reputation/store.ts";
-import { NEUTRAL } from "../reputation/tiers.ts";
 import { escapeText } from "../telemetry/escape.ts";
 import type { SettingsOf } from "./commands.ts";
 import { type CommandSpec, type ParsedOptions, runCommand, UsageError } from "./options.ts";
-import { type CounterSource, openCounters, readIdentity, standingJson } from "./reputation/source.ts";
+import {
+  type CounterSource,
+  openCounters,
+  readIdentity,
+  readTier,
+  standingJson,
+} from "./reputation/source.ts";
 
 const ACTIONS = ["show", "top", "set", "reset"];
 
@@ -15,7 +20,7 @@ export const spec: CommandSpec = {
   summary: "Show and correct the counters of senders",
   description: [
     "show SENDER: score, tier and counters. top: the senders of the lowest score, worst first (from Redis: those in a tier below neutral). set SENDER: overwrites counters, or pins a tier, which then holds whatever is counted. reset SENDER: forgets it.",
-    "SENDER is an address, a domain, a client's IP or a user, as reputation.identity of the configuration asks for, or an identity as events have it (mail_from:alice@example.com); <> is the null sender.",
+    "SENDER is an address, a domain, a client's IP or a user, as reputation.identity of the configuration asks for, or an identity as events have it (mail_from:alice@example.com; where several facts are taken together, only that: sender_domain+client:example.com|192.0.2.7); <> is the null sender.",
     "The counters are those in Redis where the configuration names one. Without Redis they are those of reputation.state_file, as the proxy last wrote it; it takes corrections within a second.",
   ],
   operands: [
@@ -45,6 +50,7 @@ export async function reputationCommand(argv: readonly string[], settingsOf: Set
     checkUsage(action, sender, options);
     const config = settingsOf(options);
     const change = action === "set" ? readChange(options, config) : {};
+    const identity = sender === undefined ? undefined : readIdentity(sender, config);
     const source = await openCounters(config);
     if (source === undefined) {
       process.stderr.write(
@@ -53,7 +59,7 @@ export async function reputationCommand(argv: readonly string[], settingsOf: Set
       return 1;
     }
     try {
-      return await act(action, sender, change, source, config, options);
+      return await act(action, identity, change, source, config, options);
     } finally {
       await source.close();
     }
@@ -76,11 +82,7 @@ function checkUsage(action: string, sender: string | undefined, options: ParsedO
 }
 
 function readChange(options: ParsedOptions, config: Config): StandingChange {
-  const tier = options.value("tier");
-  const tiers = [NEUTRAL, ...Object.keys(config.reputation.tiers)];
-  if (tier !== undefined && !tiers.includes(tier)) {
-    throw new UsageError(`--tier was "${tier}", should be ${tiers.join(", ")}`);
-  }
+  const tier = readTier(options, config);
   const counts: Partial<Record<Counter, number>> = {};
   for (const name of COUNTERS) {
     const value = options.number(name, 0);
@@ -95,7 +97,7 @@ function readChange(options: ParsedOptions, config: Config): StandingChange {
 
 async function act(
   action: string,
-  sender: string | undefined,
+  named: string | undefined,
   change: StandingChange,
   source: CounterSource,
   config: Config,
@@ -110,7 +112,7 @@ async function act(
     if (standings.length === 0 && !json) process.stdout.write("nobody\n");
     return 0;
   }
-  const identity = readIdentity(sender!, config);
+  const identity = named!;
   if (action === "reset") {
     const known = await source.reset(identity);
     if (json) process.stdout.write(`${JSON.stringify({ identity, forgotten: known })}\n`);

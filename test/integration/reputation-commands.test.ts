@@ -127,12 +127,19 @@ describe("warp reputation and warp egress without Redis", () => {
     run = warp("reputation", "show", "bad@example.com", "--config", config);
     assert.match(run.stdout, /nothing is known/);
   });
-  it("say how they are used", () => {
+  it("say how they are used", async () => {
+    const tuple = join(directory, "tuple.yaml");
+    await writeFile(
+      tuple,
+      `reputation: { identity: [mail_from, client], state_file: ${join(directory, "tuple.json")} }\n`,
+    );
     const cases: readonly [argv: string[], stderr: RegExp, status: number][] = [
       [["set", "a@b", "--config", config], /set needs --tier, --unpin or a counter/, 2],
       [["show", "--config", config], /show needs a SENDER/, 2],
       [["set", "a@b", "--tier", "pore", "--config", config], /should be neutral, poor, good/, 2],
       [["top", "--tier", "poor", "--config", config], /--tier is for set/, 2],
+      [["show", "a@b", "--config", tuple], /should be an identity .* mail_from\+client:MAIL_FROM\|CLIENT/, 2],
+      [["set", "192.0.2.1", "--tier", "poor", "--config", tuple], /SENDER was "192\.0\.2\.1"/, 2],
       [["show", "a@b"], /in the proxy's memory alone; set redis or reputation\.state_file/, 1],
     ];
     for (const [argv, stderr, status] of cases) {
@@ -140,6 +147,11 @@ describe("warp reputation and warp egress without Redis", () => {
       assert.match(run.stderr, stderr);
       assert.equal(run.status, status);
     }
+    const named = warp("reputation", "show", "mail_from+client:a@b|192.0.2.1", "--config", tuple);
+    assert.match(named.stdout, /^mail_from\+client:a@b\|192\.0\.2\.1 /);
+    const explained = warp("egress", "explain", "--from", "a@b", "--tier", "pore", "--config", config);
+    assert.match(explained.stderr, /--tier was "pore", should be neutral, poor, good/);
+    assert.equal(explained.status, 2);
   });
   it("explain which rule, tier, pool and IP, and why", () => {
     const explain = (...argv: string[]) => warp("egress", "explain", ...argv, "--config", config);

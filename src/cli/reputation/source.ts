@@ -8,11 +8,13 @@ import type { IpLedger } from "../../deliverability/ledger.ts";
 import { noTelemetry } from "../../events/telemetry.ts";
 import { IDENTITY_KINDS, identityOf } from "../../reputation/identity.ts";
 import type { ReputationAdmin, Standing, StandingChange } from "../../reputation/store.ts";
+import { NEUTRAL } from "../../reputation/tiers.ts";
 import { RedisIpLedger } from "../../stores/ip-ledger-redis.ts";
 import { redisClient } from "../../stores/redis-connection.ts";
 import { MemoryReputationStore } from "../../stores/reputation-memory.ts";
 import { RedisReputationStore } from "../../stores/reputation-redis.ts";
 import { StateFile } from "../../stores/state-file.ts";
+import { type ParsedOptions, UsageError } from "../options.ts";
 import { reputationSettings } from "../proxy/egress.ts";
 
 /** Longest wait of a command for Redis. */
@@ -101,17 +103,31 @@ async function openStateFile(config: Config, path: string): Promise<CounterSourc
   };
 }
 
-/** "alice+x@Example.com" → "mail_from:alice@example.com"; what already is an identity stays. */
+/**
+ * "alice+x@Example.com" → "mail_from:alice@example.com"; what already is an identity stays. Throws a UsageError where an
+ * identity has more parts than one word can name.
+ */
 export function readIdentity(text: string, config: Config): string {
   const kinds = text.slice(0, Math.max(0, text.indexOf(":"))).split("+");
   if (kinds.every((kind) => (IDENTITY_KINDS as readonly string[]).includes(kind))) return text;
   const { identity, strip } = config.reputation;
+  if (identity.length > 1) {
+    const form = `${identity.join("+")}:${identity.map((kind) => kind.toUpperCase()).join("|")}`;
+    throw new UsageError(
+      `SENDER was "${text}", should be an identity as events have it, ${form}: reputation.identity takes several facts together`,
+    );
+  }
   const isAddress = text.includes("@") || text === "<>";
   const mailFrom = text === "<>" ? "" : isAddress ? text : `x@${text}`;
-  return identityOf(
-    { mailFrom, clientIp: text, authUser: text },
-    { kinds: identity.slice(0, 1), strip: new Set(strip) },
-  );
+  return identityOf({ mailFrom, clientIp: text, authUser: text }, { kinds: identity, strip: new Set(strip) });
+}
+
+/** `--tier`, as the configuration knows it. */
+export function readTier(options: ParsedOptions, config: Config): string | undefined {
+  const tier = options.value("tier");
+  const tiers = [NEUTRAL, ...Object.keys(config.reputation.tiers)];
+  if (tier === undefined || tiers.includes(tier)) return tier;
+  throw new UsageError(`--tier was "${tier}", should be ${tiers.join(", ")}`);
 }
 
 export function standingJson(standing: Standing, config: Config): Record<string, unknown> {
