@@ -177,11 +177,6 @@ export class ThrottleBook {
     }
   }
 
-  /** Makes the changes whose time has come; for whoever has a timer. */
-  tick(now: number): void {
-    for (const [, pair] of [...this.#pairs.entries()]) this.#expire(pair, now);
-  }
-
   /** Everything that isn't normal, for a state file and for people. */
   *entries(): Generator<IpStateChange> {
     for (const [, { ip, provider, state, until, why, at }] of this.#pairs.entries()) {

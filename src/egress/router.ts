@@ -412,7 +412,7 @@ export class EgressRouter implements Router {
   #changed(change: IpStateChange): void {
     const { ip, provider, from, state, until, why, at } = change;
     const { telemetry, ledger, notify } = this.#parts;
-    telemetry.ipState(ip, provider, IP_STATE_NUMBERS[state]);
+    telemetry.ipState(ip, provider, IP_STATE_NUMBERS[state], until);
     ledger.shareState(change);
     const ends = until === 0 ? "" : new Date(until).toISOString();
     const text = `${ip} towards ${provider}: ${from} → ${state}${ends === "" ? "" : ` until ${ends}`} (${why})`;

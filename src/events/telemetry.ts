@@ -102,8 +102,8 @@ export interface Telemetry {
   redisLostWrites(count: number): void;
   /** warp_route_choices_total */
   routeChoice(rule: string, pool: string, tier: string): void;
-  /** warp_ip_state; `state` 0 forgets the pair. */
-  ipState(ip: string, provider: string, state: IpState): void;
+  /** warp_ip_state; `until`: when the state is over (ms since 1970), 0: it has no end of its own. */
+  ipState(ip: string, provider: string, state: IpState, until: number): void;
 }
 
 const nothing = (): void => {};

@@ -29,11 +29,21 @@ import {
 import { MetricsSink } from "./metrics-sink.ts";
 
 const IP_STATES = 10_000;
+/** What a state is followed by when its time is over: cooling by probation, which is slowed, and that by normal. */
+const AFTER: Readonly<Record<IpState, IpState>> = { 0: 0, 1: 0, 2: 1, 3: 1 };
+interface IpStanding {
+  readonly ip: string;
+  readonly provider: string;
+  readonly state: IpState;
+  readonly until: number;
+}
 
 export interface MetricsOptions {
   readonly version: string;
   /** Metrics of the process (CPU, memory, event loop) too; default true. */
   readonly withProcess?: boolean;
+  /** ms since 1970; default: the clock. */
+  readonly now?: () => number;
 }
 
 export class Metrics implements Omit<Telemetry, "log"> {
@@ -45,10 +55,13 @@ export class Metrics implements Omit<Telemetry, "log"> {
   readonly #events: ReturnType<typeof eventMetrics>;
   readonly #reputation: ReturnType<typeof reputationMetrics>;
   readonly #process: ReturnType<typeof processMetrics>;
-  readonly #ipStates = new Map<string, IpState>();
+  readonly #now: () => number;
+  /** The one told last at the end. */
+  readonly #ipStates = new Map<string, IpStanding>();
   readonly #sink: MetricsSink;
 
   constructor(options: MetricsOptions) {
+    this.#now = options.now ?? Date.now;
     this.#sessions = sessionMetrics(this.registry);
     this.mail = mailMetrics(this.registry);
     this.#hooks = hookMetrics(this.registry);
@@ -73,10 +86,12 @@ export class Metrics implements Omit<Telemetry, "log"> {
   }
   /** The text of `/metrics`. */
   text(): Promise<string> {
+    this.#showIpStates();
     return this.registry.metrics();
   }
   /** The raw values, to be sent to the primary. */
   async export(): Promise<readonly ExportedMetric[]> {
+    this.#showIpStates();
     return (await this.registry.getMetricsAsJSON()) as unknown as readonly ExportedMetric[];
   }
 
@@ -167,21 +182,24 @@ export class Metrics implements Omit<Telemetry, "log"> {
   routeChoice(rule: string, pool: string, tier: string): void {
     this.#reputation.choices.cell(rule, pool, tier).value++;
   }
-  /** Several providers may share `other`: it shows the worst of them. */
-  ipState(ip: string, provider: string, state: IpState): void {
+  ipState(ip: string, provider: string, state: IpState, until: number): void {
     const key = `${ip}|${provider}`;
-    if (state === 0) this.#ipStates.delete(key);
-    else if (this.#ipStates.has(key) || this.#ipStates.size < IP_STATES) this.#ipStates.set(key, state);
-    const label = this.mail.provider.peek(provider);
-    let worst: number = state;
-    if (label !== provider) {
-      for (const [other, value] of this.#ipStates) {
-        const [otherIp, otherProvider = ""] = other.split("|");
-        if (otherIp !== ip || this.mail.provider.peek(otherProvider) !== label) continue;
-        worst = Math.max(worst, value);
-      }
+    this.#ipStates.delete(key);
+    if (this.#ipStates.size >= IP_STATES) this.#ipStates.delete(this.#ipStates.keys().next().value!);
+    this.#ipStates.set(key, { ip, provider, state, until });
+  }
+  /**
+   * Anew at each reading: a provider may have got or lost its place since its state was told, and a state is over by the
+   * clock also where no mail asks for the IP any more. Several providers may share `other`: it shows the worst of them.
+   */
+  #showIpStates(): void {
+    const gauge = this.#reputation.ipState;
+    const now = this.#now();
+    gauge.reset();
+    for (const { ip, provider, state, until } of this.#ipStates.values()) {
+      const cell = gauge.cell(ip, this.mail.provider.peek(provider));
+      cell.value = Math.max(cell.value, until > 0 && until <= now ? AFTER[state] : state);
     }
-    this.#reputation.ipState.cell(ip, label).value = worst;
   }
 
   /** Processes that accept connections, and how many there should be; the primary says it, or the only process. */

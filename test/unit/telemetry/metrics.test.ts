@@ -280,15 +280,46 @@ describe("the state of source IPs", () => {
   it("is shown per provider, and the worst of those without a place", async () => {
     const worker = metrics();
     worker.mail.provider.label("big.example");
-    worker.ipState("192.0.2.1", "big.example", 2);
-    worker.ipState("192.0.2.1", "small.example", 1);
-    worker.ipState("192.0.2.1", "tiny.example", 3);
+    worker.ipState("192.0.2.1", "big.example", 2, 0);
+    worker.ipState("192.0.2.1", "small.example", 1, 0);
+    worker.ipState("192.0.2.1", "tiny.example", 3, 0);
     assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="big.example"}'), "2");
     assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'), "3");
-    worker.ipState("192.0.2.1", "tiny.example", 0);
+    worker.ipState("192.0.2.1", "tiny.example", 0, 0);
     assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'), "1");
-    worker.ipState("192.0.2.1", "big.example", 0);
+    worker.ipState("192.0.2.1", "big.example", 0, 0);
     assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="big.example"}'), "0");
+  });
+
+  it("goes with a provider that gets a place or loses it", async () => {
+    const worker = metrics();
+    const use = (provider: string, times: number) => {
+      for (let i = 0; i < times; i++) worker.mail.provider.label(provider);
+    };
+    worker.ipState("192.0.2.1", "big.example", 3, 0);
+    assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'), "3");
+    use("big.example", 1);
+    assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="big.example"}'), "3");
+    assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'), undefined);
+    for (let i = 0; i < 49; i++) use(`p${i}.example`, 5);
+    use("newcomer.example", 20);
+    worker.ipState("192.0.2.1", "big.example", 0, 0);
+    assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="big.example"}'), undefined);
+    assert.equal(await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'), "0");
+  });
+
+  it("is over by the clock, also where no mail asks for the IP any more", async () => {
+    let now = 0;
+    const worker = new Metrics({ version: "1.2.3", withProcess: false, now: () => now });
+    worker.ipState("192.0.2.1", "a.example", 3, 1000);
+    worker.ipState("192.0.2.2", "a.example", 1, 1000);
+    const values = async () => [
+      await sample(worker, 'warp_ip_state{ip="192.0.2.1",provider="other"}'),
+      await sample(worker, 'warp_ip_state{ip="192.0.2.2",provider="other"}'),
+    ];
+    assert.deepEqual(await values(), ["3", "1"]);
+    now = 1000;
+    assert.deepEqual(await values(), ["1", "0"]);
   });
 });
 
