@@ -157,6 +157,10 @@ function moment(text: string, now: number): number {
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
   }
-  const isZoned = /^\d{4}-\d\d-\d\d$|Z$|[+-]\d\d:?\d\d$/.test(text);
-  return Date.parse((isZoned ? text : `${text}Z`).replace(" ", "T"));
+  const [, date, time = "", zone = ""] =
+    /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:?\d\d)?)?$/.exec(text) ?? [];
+  // Date.parse takes the 30th of February for a day in March, and much else for some year.
+  const midnight = date === undefined ? Number.NaN : Date.parse(`${date}T00:00Z`);
+  if (Number.isNaN(midnight) || new Date(midnight).toISOString().slice(0, 10) !== date) return Number.NaN;
+  return time === "" ? midnight : Date.parse(`${date}T${time}${zone || "Z"}`);
 }

@@ -115,23 +115,31 @@ export class LogDatabase {
 
   /** The last `limit` entries up to a position, oldest first. */
   last(filter: LogFilter, limit: number, until: Position): LogEntry[] {
-    return this.#ask(filter, { transactions: 0, connections: 0 }, until, limit).slice(-limit);
+    const from = { transactions: 0, connections: 0 };
+    return this.#ask(filter, from, until, "ORDER BY occurred_at DESC, position DESC LIMIT ?", [limit]).slice(
+      -limit,
+    );
   }
 
-  /** The entries behind one position, up to another, oldest first. */
+  /** The entries behind one position, up to another, oldest first. In no order of SQL's: that of time goes through all rows. */
   between(filter: LogFilter, from: Position, until: Position): LogEntry[] {
     if (from.transactions === until.transactions && from.connections === until.connections) return [];
-    return this.#ask(filter, from, until, -1);
+    return this.#ask(filter, from, until, "ORDER BY position DESC", []);
   }
 
-  /** The last `limit` (-1: all) of each part, together in the order of time. */
-  #ask(filter: LogFilter, from: Position, until: Position, limit: number): LogEntry[] {
+  /** What each part has, in the order `order` (newest first), together in the order of time. */
+  #ask(
+    filter: LogFilter,
+    from: Position,
+    until: Position,
+    order: string,
+    limit: readonly number[],
+  ): LogEntry[] {
     const { where, values } = conditions(filter);
     const found = this.#parts.flatMap(({ sql, table }) =>
       this.#all(
-        `SELECT ${columns} FROM (${sql}) WHERE ${where.join(" AND ")} AND position > ? AND position <= ?
-         ORDER BY occurred_at DESC, position DESC LIMIT ?`,
-        [...values, from[table], until[table], limit],
+        `SELECT ${columns} FROM (${sql}) WHERE ${where.join(" AND ")} AND position > ? AND position <= ? ${order}`,
+        [...values, from[table], until[table], ...limit],
       ).reverse(),
     ) as unknown as LogEntry[];
     return found.sort((a, b) => (a.occurred_at < b.occurred_at ? -1 : a.occurred_at > b.occurred_at ? 1 : 0));
