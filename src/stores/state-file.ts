@@ -3,7 +3,9 @@
  * `FILE.corrections` holds what `warp reputation set` and `reset` left for the proxy that has the file: one JSON object
  * per line, appended, taken by renaming it.
  */
-import { appendFile, open, readFile, rename, rm } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { IpStateChange } from "../deliverability/throttle.ts";
 import type { SenderRecord } from "../reputation/standing.ts";
 import type { StandingChange } from "../reputation/store.ts";
@@ -61,33 +63,55 @@ export class StateFile {
   }
 
   async leaveCorrection(correction: Correction): Promise<void> {
-    await appendFile(this.#corrections, `${JSON.stringify(correction)}\n`, { mode: 0o600 });
+    const file = await this.#openCorrections();
+    try {
+      await file.writeFile(`${JSON.stringify(correction)}\n`);
+    } finally {
+      await file.close();
+    }
   }
 
   /** The corrections in order; they are gone from the file then. */
   async takeCorrections(): Promise<readonly Correction[]> {
-    const taken = `${this.#corrections}.taken`;
+    // Opened first: what cannot be read stays where the next try finds it.
+    const file = await ifThere(open(this.#corrections, "r"));
+    if (file === undefined) return [];
     try {
+      const taken = `${this.#corrections}.taken`;
       await rename(this.#corrections, taken);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      return [];
+      const text = await file.readFile("utf8");
+      await rm(taken, { force: true });
+      return correctionsOf(text);
+    } finally {
+      await file.close();
     }
-    const text = (await contentOf(taken)) ?? "";
-    await rm(taken, { force: true });
-    return text
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line) as Correction);
   }
 
   /** Corrections that no proxy has taken yet. */
   async pendingCorrections(): Promise<readonly Correction[]> {
-    const text = (await contentOf(this.#corrections)) ?? "";
-    return text
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line) as Correction);
+    return correctionsOf((await contentOf(this.#corrections)) ?? "");
+  }
+
+  /**
+   * To append to. Root makes it for the user that the proxy runs as, and follows no link and gives nothing away that was there
+   * already: the folder is that user's.
+   */
+  async #openCorrections(): Promise<FileHandle> {
+    const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+    const flags = O_WRONLY | O_APPEND | O_NOFOLLOW;
+    let made: FileHandle;
+    try {
+      made = await open(this.#corrections, flags | O_CREAT | O_EXCL, 0o600);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      // Taken in this very moment: then there is one to make.
+      return (await ifThere(open(this.#corrections, flags))) ?? this.#openCorrections();
+    }
+    if (process.getuid?.() === 0) {
+      const owner = (await ifThere(stat(this.#path))) ?? (await stat(dirname(this.#path)));
+      await made.chown(owner.uid, owner.gid);
+    }
+    return made;
   }
 
   get #corrections(): string {
@@ -95,9 +119,21 @@ export class StateFile {
   }
 }
 
-async function contentOf(path: string): Promise<string | undefined> {
+function correctionsOf(text: string): Correction[] {
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Correction);
+}
+
+function contentOf(path: string): Promise<string | undefined> {
+  return ifThere(readFile(path, "utf8"));
+}
+
+/** Undefined where there is no such file. */
+async function ifThere<T>(result: Promise<T>): Promise<T | undefined> {
   try {
-    return await readFile(path, "utf8");
+    return await result;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

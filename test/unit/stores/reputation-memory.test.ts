@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -113,6 +113,21 @@ describe("reputation in memory", () => {
     assert.equal(running.standing("mail_from:b@example.com").known, false);
     assert.deepEqual(await file.pendingCorrections(), []);
     await running.close();
+  });
+  const needsRoot = process.getuid?.() === 0 ? false : "takes root";
+  it("can read what root left for it, and root writes through no link", { skip: needsRoot }, async () => {
+    const folder = join(directory, "of-warp");
+    await mkdir(folder);
+    await chown(folder, 65_534, 65_534);
+    const path = join(folder, "state.json");
+    const correction = { identity: "mail_from:a@example.com", change: null };
+    await new StateFile(path).leaveCorrection(correction);
+    const { uid, gid } = await stat(`${path}.corrections`);
+    assert.deepEqual([uid, gid], [65_534, 65_534]);
+    await rm(`${path}.corrections`);
+    await symlink(join(directory, "elsewhere"), `${path}.corrections`);
+    await assert.rejects(new StateFile(path).leaveCorrection(correction));
+    await assert.rejects(stat(join(directory, "elsewhere")));
   });
   it("refuses a file that is none of its own, and leaves it as it is", async () => {
     const path = join(directory, "other.json");
