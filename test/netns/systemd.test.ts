@@ -91,6 +91,16 @@ describe("the package under systemd", { skip }, () => {
     assert.equal((await send(3)).status, 0);
   });
 
+  it("follows a new process that takes over while idle, when the old one ends at once", async () => {
+    for (let i = 0; i < 5; i++) {
+      const before = mainPid();
+      systemd.run("systemctl", "kill", "--kill-who=main", "--signal=USR2", "warp");
+      await until(() => mainPid() !== before);
+      await until(() => systemd.attempt("kill", ["-0", before]).status !== 0);
+      assert.equal(systemd.show("ActiveState"), "active");
+    }
+  });
+
   it("follows a new process that takes over under load; nobody is refused", async () => {
     const load = send(3000, 10);
     for (let i = 0; i < 3; i++) {

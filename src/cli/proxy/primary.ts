@@ -281,6 +281,7 @@ export class Primary {
   /** Takes the place of whoever was there before, and only then says so. */
   private async sayThatWeListen(): Promise<void> {
     const { config } = this.loaded;
+    if (this.predecessors.length > 0) this.manager.takesOver();
     await Promise.all(this.predecessors.map((predecessor) => predecessor.taken()));
     for (const predecessor of this.predecessors) {
       void predecessor.ended().then(() => {

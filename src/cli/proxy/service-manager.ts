@@ -21,6 +21,14 @@ export class ServiceManager {
     }
   }
 
+  /**
+   * We are the main process from now on: told before the one until now may end, since with its main process a service ends.
+   * (systemd reads its messages before it looks for processes that have ended.)
+   */
+  takesOver(): void {
+    this.send(`MAINPID=${process.pid}`);
+  }
+
   /** MAINPID: after a restart it is another process than the one that was started. */
   ready(status: string): void {
     this.send(`READY=1\nMAINPID=${process.pid}\nSTATUS=${status}`);

@@ -99,6 +99,12 @@ describe("sd_notify", { skip, timeout: 60_000 }, () => {
     test.after(() => after.stop("SIGKILL"));
     assert.equal(await before.closed, 0);
     await manager.until((messages) => messages.some((text) => text.includes(`MAINPID=${after.pid}\n`)));
+    const ofAfter = manager.messages.filter((text) => text.includes(`MAINPID=${after.pid}`));
+    assert.equal(
+      ofAfter[0],
+      `MAINPID=${after.pid}`,
+      "said before the old one is told, which may end at once",
+    );
     assert.ok(!manager.messages.some((text) => text.startsWith("STOPPING")));
     assert.equal(await after.stop(), 0);
   });
