@@ -75,6 +75,18 @@ describe("the package under systemd", { skip }, () => {
     assert.equal(await sessions(), 20);
   });
 
+  it("goes on capturing when the host's own rules are loaded anew, which takes all others away", async () => {
+    systemd.run("systemctl", "stop", "warp-rules");
+    systemd.run("systemctl", "start", "nftables");
+    systemd.run("systemctl", "enable", "--now", "warp-rules");
+    for (const actions of [["reload"], ["restart"], ["stop", "start"]]) {
+      for (const action of actions) systemd.run("systemctl", action, "nftables");
+      await until(() => systemd.attempt("nft", ["list", "table", "inet", "warp"]).status === 0);
+    }
+    // Waits for the end of its own start.
+    systemd.run("systemctl", "start", "warp-rules");
+  });
+
   it("reloads: a right file is taken, a wrong one changes nothing and is said", async () => {
     const pid = mainPid();
     systemd.run("systemctl", "reload", "warp");
