@@ -90,9 +90,10 @@ function inputOf(settings: RulesSettings, uid: number | undefined): RulesInput {
   return { mode, ports, mark, uid, listen, clients: settings.clients, interfaces };
 }
 
+/** An address with a label of its own (`eth0:1`) is one more of its interface: no packet comes in by a label. */
 function hostAddresses(): RulesInput["interfaces"] {
-  return Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
-    (addresses ?? []).map(({ address }) => ({ name, ip: address })),
+  return Object.entries(networkInterfaces()).flatMap(([label, addresses]) =>
+    (addresses ?? []).map(({ address }) => ({ name: label.replace(/:.*$/, ""), ip: address })),
   );
 }
 

@@ -308,6 +308,14 @@ describe("capture of other hosts' connections at a gateway", { skip }, () => {
     assert.equal(ipv6.captured, "2001:db8::10 25");
   });
 
+  it("refuses a listener on an interface's second address, whose label is no interface", () => {
+    gateway.run("ip", "addr", "add", "198.51.100.9/24", "dev", "lan", "label", "lan:1");
+    const done = rules(gateway, { client: ["198.51.100.0/24"], ip: ["198.51.100.9"] }, "--apply");
+    gateway.run("ip", "addr", "del", "198.51.100.9/24", "dev", "lan");
+    assert.equal(done.status, 1, done.stdout);
+    assert.match(done.stderr, /can receive the IPv4 connections of clients 198\.51\.100\.0\/24/);
+  });
+
   it("lets hosts pass that are in no client network", async () => {
     const given = { client: ["203.0.113.0/24"], ip: ["::"] };
     await apply(gateway, given);
