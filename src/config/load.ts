@@ -4,7 +4,17 @@
  */
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { type Document, isMap, isSeq, LineCounter, type Node, type Pair, parseDocument } from "yaml";
+import {
+  type Document,
+  isMap,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  visit,
+  type YAMLParseError,
+} from "yaml";
 import { ParsedOptions, parseOptions } from "../cli/options.ts";
 import { spec } from "../cli/proxy-options.ts";
 import { checkHost } from "./host.ts";
@@ -153,12 +163,22 @@ function openFile(file: string): Source {
   } catch (error) {
     throw new ConfigError([`${file}: can't be read: ${(error as Error).message}`]);
   }
+  // What a full disk or a copy that was broken off leaves: nobody means it, and it would lift every rule and filter.
+  if (text.trim() === "") {
+    throw new ConfigError([
+      `${file}: is empty; should hold settings, or a comment where every default is meant`,
+    ]);
+  }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, merge: true });
-  if (document.errors.length > 0) {
-    throw new ConfigError(
-      document.errors.map((error) => `${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`),
-    );
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    merge: true,
+    logLevel: "error",
+  });
+  const mistakes = [...document.errors.map(syntaxMistake), ...unknownAnchors(document)];
+  if (mistakes.length > 0) {
+    throw new ConfigError(mistakes.map((one) => `${file}:${lines.linePos(one.offset).line}: ${one.text}`));
   }
   const value: unknown = plainValue(document, file);
   if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
@@ -169,6 +189,29 @@ function openFile(file: string): Source {
     return offset === undefined ? undefined : lines.linePos(offset).line;
   };
   return { file, document: (value ?? {}) as Record<string, unknown>, lineOf };
+}
+
+interface Mistake {
+  readonly offset: number;
+  readonly text: string;
+}
+
+function syntaxMistake({ code, message, pos }: YAMLParseError): Mistake {
+  const text = code === "MULTIPLE_DOCS" ? "a second document (---) begins here; should be one" : message;
+  return { offset: pos[0], text };
+}
+
+/** Most often a pattern without its quotes: `*.example.com`. */
+function unknownAnchors(document: Document): Mistake[] {
+  const found: Mistake[] = [];
+  visit(document, {
+    Alias: (_key, alias) => {
+      if (alias.resolve(document) !== undefined) return;
+      const text = `*${alias.source} has to be in quotes; without them YAML looks for an anchor of that name, and there is none`;
+      found.push({ offset: alias.range?.[0] ?? 0, text });
+    },
+  });
+  return found;
 }
 
 function plainValue(document: Document, file: string): unknown {

@@ -53,7 +53,7 @@ export function parseConfig(document: unknown, host: HostFacts): ParseResult {
   }
   const problems: Problem[] = [];
   for (const key of Object.keys(root)) {
-    if (!(key in configSchema.shape)) problems.push(unknownKey([], key));
+    if (!Object.hasOwn(configSchema.shape, key)) problems.push(unknownKey([], key));
   }
   const sections: Partial<Record<Section, unknown>> = {};
   for (const [key, schema] of Object.entries(configSchema.shape)) {
@@ -242,12 +242,16 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A key without a value is a key that isn't there: what remains when a section's keys are commented out. */
+/**
+ * A key without a value has none: what remains when a section's keys are commented out. The key itself stays, so that one that
+ * nobody knows is still found (`ports: 25,587` in braces is a key 587).
+ */
 function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (!isRecord(value)) return value;
-  const kept = Object.entries(value).filter(([, child]) => child !== null);
-  return Object.fromEntries(kept.map(([key, child]) => [key, withoutNulls(child)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, child]) => [key, child === null ? undefined : withoutNulls(child)]),
+  );
 }
 
 function freeze<T>(value: T): T {

@@ -7,9 +7,10 @@ Made from the schema (\`npm run generate\`). \`warp --config FILE\` reads it, \`
 it. It is YAML; unknown keys are errors. What a flag of the command line says wins over the file, the file over the environment.
 
 - **Durations** carry a unit: \`250ms\`, \`10s\`, \`1m30s\`, \`1h\`, \`1d\`. **Sizes** may: \`10240000\`, \`16KiB\`, \`2GiB\`, \`1MB\`.
-- **Networks** are \`10.0.0.0/8\`, \`2001:db8::/32\` or one address. **Globs** take \`*\` and \`?\`, without case.
+- **Networks** are \`10.0.0.0/8\`, \`2001:db8::/32\` or one address. **Globs** take \`*\` and \`?\`, without case; one that begins
+  with \`*\` is quoted. Of domains \`"*.example.com"\` is what lies below \`example.com\`, without it; a leading dot and \`@\` are refused.
 - Where a **list** is asked for, one value may stand for a list of one.
-- A key without a value is a key that isn't there.
+- A key without a value is a key that isn't there; unknown ones are errors all the same. An empty file is one too.
 - Limits, budgets and caps are for the whole proxy, however many workers it has.
 `;
 

@@ -102,6 +102,23 @@ export const glob = scalar("glob", (value) => {
   }
   return value.toLowerCase();
 });
+/** Of a domain, without the root's dot as addresses come. What no domain can ever match would be a rule without effect. */
+export const domainGlob = scalar("glob", (value) => {
+  const pattern = glob.safeParse(value);
+  if (!pattern.success || /^\.|@/.test(pattern.data)) {
+    throw new Unreadable(
+      'a domain or pattern without @ and blanks, such as example.com, "*.example.com" (what is below it) or "*"',
+    );
+  }
+  return pattern.data.replace(/\.$/, "");
+});
+export const addressGlob = scalar("glob", (value) => {
+  const pattern = glob.safeParse(value);
+  if (!pattern.success || /^[^@*?]+\.[^@*?]+$/.test(pattern.data)) {
+    throw new Unreadable('an address or pattern, such as alice@example.com, "*@example.com" or "<>"');
+  }
+  return pattern.data;
+});
 /** Names of hooks, pools, rules and tiers appear in metrics, logs and Redis. */
 export const shortName = scalar("name", (value) => {
   if (typeof value !== "string" || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(value)) {

@@ -1,7 +1,18 @@
 /** The choice of the source IP: pools and rules. */
 import { z } from "zod";
 import { familyOf, type ReplyText, readReply, Unreadable } from "../scalars.ts";
-import { count, glob, hostName, ipAddress, listOf, network, scalar, shortName } from "../values.ts";
+import {
+  addressGlob,
+  count,
+  domainGlob,
+  glob,
+  hostName,
+  ipAddress,
+  listOf,
+  network,
+  scalar,
+  shortName,
+} from "../values.ts";
 import { clientNetworks } from "./capture.ts";
 
 const poolIp = z
@@ -39,9 +50,9 @@ const ruleMatch = z
   .strictObject({
     client: clientNetworks.optional().describe("Networks of the client."),
     destination: listOf(network).optional().describe("Networks of the destination."),
-    sender: listOf(glob).optional().describe("Addresses in MAIL FROM (globs)."),
-    sender_domain: listOf(glob).optional().describe("Domains in MAIL FROM (globs)."),
-    recipient_domain: listOf(glob).optional().describe("Domain of the recipient (globs)."),
+    sender: listOf(addressGlob).optional().describe("Addresses in MAIL FROM (globs)."),
+    sender_domain: listOf(domainGlob).optional().describe("Domains in MAIL FROM (globs)."),
+    recipient_domain: listOf(domainGlob).optional().describe("Domain of the recipient (globs)."),
     auth_user: listOf(glob).optional().describe("User of an accepted AUTH (globs)."),
     tier: listOf(shortName).optional().describe("Tier of the sender."),
     provider: listOf(glob).optional().describe("MX group of the destination (globs)."),

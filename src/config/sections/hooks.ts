@@ -1,9 +1,10 @@
 /** Hook servers, the messages that are held for them, and the journal of their events. */
 import { z } from "zod";
 import {
+  addressGlob,
+  domainGlob,
   duration,
   filePath,
-  glob,
   hookAddress,
   listOf,
   positiveSize,
@@ -19,9 +20,13 @@ import { clientTls } from "./tls.ts";
 
 const when = z
   .strictObject({
-    sender: listOf(glob).optional().describe("Addresses in MAIL FROM (globs); `<>` is the null sender."),
-    sender_domain: listOf(glob).optional().describe("Domains in MAIL FROM (globs)."),
-    recipient_domain: listOf(glob).optional().describe("Domains of a recipient (globs); one is enough."),
+    sender: listOf(addressGlob)
+      .optional()
+      .describe("Addresses in MAIL FROM (globs); `<>` is the null sender."),
+    sender_domain: listOf(domainGlob).optional().describe("Domains in MAIL FROM (globs)."),
+    recipient_domain: listOf(domainGlob)
+      .optional()
+      .describe("Domains of a recipient (globs); one is enough."),
     client: clientNetworks.optional().describe("Networks of the client."),
     min_octets: size.prefault(0).describe("Only messages of at least so many octets."),
     max_octets: positiveSize.optional().describe("Only messages of at most so many octets."),

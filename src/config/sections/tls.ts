@@ -1,6 +1,6 @@
 /** TLS on both sides, and towards hooks and Redis. */
 import { z } from "zod";
-import { certificateName, filePath, glob, hostName, listOf, network, words } from "../values.ts";
+import { certificateName, domainGlob, filePath, hostName, listOf, network, words } from "../values.ts";
 
 const TLS_VERSIONS = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const;
 
@@ -23,7 +23,7 @@ export const tlsRule = z
         destination: listOf(network)
           .optional()
           .describe("Networks of the destination; judged after EHLO (`421` where unmet)."),
-        recipient_domain: listOf(glob)
+        recipient_domain: listOf(domainGlob)
           .optional()
           .describe("Domains of the recipient (globs); judged at each RCPT (`451` where unmet)."),
       })

@@ -310,7 +310,28 @@ describe("a configuration file", () => {
     assert.match(errorOf(() => loadFile(fileOf(bomb.join("\n")), {})).lines[0]!, /alias/i);
   });
 
-  it("may be empty", () => assert.equal(loadFile(fileOf(""), {}).config.workers, 1));
+  it("may hold comments alone, but not nothing, as a full disk leaves it", () => {
+    assert.equal(loadFile(fileOf("# all defaults\n"), {}).config.workers, 1);
+    for (const text of ["", "\n"])
+      assert.match(errorOf(() => loadFile(fileOf(text), {})).lines[0]!, /: is empty; /);
+  });
+
+  it("says what YAML makes of a pattern without quotes, and of a second document, and where", () => {
+    const pattern = "rules:\n  - { match: { recipient_domain: *.bank.example }, source: system }\n";
+    assert.match(
+      errorOf(() => loadFile(fileOf(pattern), {})).lines.join(),
+      /:2: \*\.bank\.example has to be in quotes; /,
+    );
+    assert.match(
+      errorOf(() => loadFile(fileOf("workers: 1\n---\nworkers: 2\n"), {})).lines.join(),
+      /:2: a second document/,
+    );
+    assert.equal(
+      loadFile(fileOf("clients: &all [self]\nrules: [{ match: { client: *all }, source: system }]\n"), {})
+        .config.rules.length,
+      1,
+    );
+  });
 
   it("is refused where files that it names are missing, or certificate and key don't fit", () => {
     const rubbish = fileOf("rubbish");

@@ -208,6 +208,26 @@ describe("the configuration", () => {
 /** A file and everything that is wrong with it, in words. */
 const WRONG: [what: string, yaml: string, problems: string[]][] = [
   ["an unknown key", "prxy: a", ["prxy is no known key; the nearest is proxy"]],
+  ["an unknown key without a value", "prxy:", ["prxy is no known key; the nearest is proxy"]],
+  [
+    "a list without its brackets",
+    "capture: { ports: 25,587 }",
+    ["capture.587 is no known key; known here: mode, destination, mark, ports, opaque_ports"],
+  ],
+  ...[".bank.example", "@bank.example", "a@bank.example"].map((pattern): [string, string, string[]] => [
+    `a pattern that no domain matches (${pattern})`,
+    `tls: [{ match: { recipient_domain: "${pattern}" }, policy: encrypt }]`,
+    [
+      `tls[0].match.recipient_domain was "${pattern}", should be a domain or pattern without @ and blanks, such as example.com, "*.example.com" (what is below it) or "*"`,
+    ],
+  ]),
+  [
+    "a domain where an address is asked for",
+    "rules: [{ match: { sender: bank.example }, source: system }]",
+    [
+      'rules[0].match.sender was "bank.example", should be an address or pattern, such as alice@example.com, "*@example.com" or "<>"',
+    ],
+  ],
   [
     "an unknown key in a section",
     "timeouts: { dail: 5s }",
