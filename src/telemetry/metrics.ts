@@ -16,6 +16,7 @@ import type {
   Telemetry,
   Violation,
 } from "../events/telemetry.ts";
+import { OWN } from "../smtp/own-replies.ts";
 import type { ExportedMetric } from "./cells.ts";
 import {
   eventMetrics,
@@ -69,6 +70,10 @@ export class Metrics implements Omit<Telemetry, "log"> {
     this.#reputation = reputationMetrics(this.registry);
     this.#process = processMetrics(this.registry);
     this.#process.buildInfo.cell(options.version).value = 1;
+    // There from the start, so that the first increase is seen: a single one of these is a reason to look.
+    for (const result of ["ok", "failed"]) this.#process.reloads.cell(result);
+    const { code, reason } = OWN.noStorage;
+    this.mail.ownReplies.cell(String(code), reason);
     if (options.withProcess !== false) this.#collectProcess();
     this.#sink = new MetricsSink(this.mail);
   }

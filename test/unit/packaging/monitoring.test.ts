@@ -116,6 +116,20 @@ describe("dashboard and alerts", () => {
     }
   });
 
+  it("see the first of what happens once: its series is there before, or the alert looks for new ones", async () => {
+    const exported = (await new Metrics({ version: "test" }).text()).split("\n");
+    const sudden = alerts.filter((rule) => !("for" in rule) && /increase\(.*> 0/s.test(rule.expr));
+    assert.ok(sudden.length > 4);
+    for (const { alert, expr } of sudden) {
+      if (/ unless .* offset /.test(expr)) continue;
+      const [, name = "", selection = ""] = /increase\((\w+)(?:\{([^}]*)\})?\[/.exec(expr) ?? [];
+      const labels = selection === "" ? [] : selection.split(",");
+      const isThere = (line: string) =>
+        /^\w+/.exec(line)?.[0] === name && labels.every((label) => line.includes(label));
+      assert.ok(exported.some(isThere), `${alert}: ${name}{${selection}}`);
+    }
+  });
+
   it("have alerts with a name of their own, a severity and a summary", () => {
     assert.equal(new Set(alerts.map(({ alert }) => alert)).size, alerts.length);
     for (const { alert, labels, annotations } of alerts) {
