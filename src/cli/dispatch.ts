@@ -10,10 +10,13 @@ import { versionText } from "./version.ts";
 export async function dispatch(argv: readonly string[]): Promise<number> {
   const [word] = argv;
   const isProxy = word === undefined || word.startsWith("-");
-  // `warp log | head` closes our stdout: that is the reader's right, not an error of ours. The proxy goes on without.
+  // The proxy goes on without its stdout (a full disk): the log says the same. `warp log | head` closes ours: that is the
+  // reader's right, not an error of ours.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    if (!isProxy) process.exit(0);
+    if (isProxy) return;
+    if (error.code === "EPIPE") process.exit(0);
+    process.stderr.write(`warp: stdout: ${error.message}\n`);
+    process.exit(1);
   });
   try {
     if (isProxy) return await proxyCommand(argv);
@@ -30,7 +33,8 @@ export async function dispatch(argv: readonly string[]): Promise<number> {
 /** Ends the process once what was written to stdout and stderr is out. */
 export function exitWith(status: number): void {
   process.exitCode = status;
-  process.stdout.write("", () => process.stderr.write("", () => process.exit(status)));
+  // An error of stdout is told after the write that met it: that comes first.
+  process.stdout.write("", () => setImmediate(() => process.stderr.write("", () => process.exit(status))));
 }
 
 /** The help of `warp` itself: its options and the commands. */

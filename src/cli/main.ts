@@ -10,6 +10,8 @@ if (major < 24) {
   );
   process.exitCode = 1;
 } else {
+  // Node would open its debugger for it, on a port that asks nobody on this host who he is; to others it means "reopen logs".
+  process.on("SIGUSR1", () => {});
   const { settleV8 } = await import("./v8.ts");
   settleV8();
   const { dispatch, exitWith } = await import("./dispatch.ts");

@@ -10,7 +10,9 @@ import { pluginHooks } from "./plugin-hook.ts";
 import { SmtpProxy } from "./proxy.ts";
 import { FIRST_SOCKET_FD, type FromWorker, SHARED_FD, type ToWorker } from "./worker-messages.ts";
 
-for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"] as const) process.on(signal, () => {});
+// SIGUSR1 as in main.ts.
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const)
+  process.on(signal, () => {});
 process.once("message", (message: ToWorker) => {
   if (message.kind === "start") void run(message);
 });

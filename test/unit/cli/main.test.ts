@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
@@ -52,6 +54,39 @@ describe("warp", () => {
     const direct = warp("check-config", "--help");
     assert.equal(direct.status, 0);
     assert.equal(warp("help", "check-config").stdout, direct.stdout);
+  });
+
+  const needsFull = existsSync("/dev/full") ? false : "there is no /dev/full";
+  it("fails where a full disk does not take its output", { skip: needsFull }, () => {
+    const run = spawnSync(process.execPath, [MAIN, "version", "--json"], {
+      encoding: "utf8",
+      stdio: ["ignore", openSync("/dev/full", "w"), "pipe"],
+    });
+    assert.deepEqual([run.status, run.stderr], [1, "warp: stdout: ENOSPC: no space left on device, write\n"]);
+  });
+
+  it("serves without its stdout, and opens no debugger for SIGUSR1", { skip: needsFull }, async () => {
+    const flags = ["--ip", "127.0.0.1", "--port", "0", "--destination", "127.0.0.1:1", "--workers", "2"];
+    const child = spawn(process.execPath, [MAIN, ...flags], {
+      stdio: ["ignore", openSync("/dev/full", "w"), "pipe"],
+    });
+    const stderr = child.stderr as NonNullable<typeof child.stderr>;
+    let log = "";
+    const listens = new Promise<void>((resolve) =>
+      stderr.setEncoding("utf8").on("data", (text) => {
+        log += text;
+        if (/"listening"/.test(log)) resolve();
+      }),
+    );
+    const ended = once(child, "close");
+    await Promise.race([listens, ended]);
+    const workers = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
+    assert.equal(workers.length, 2, log);
+    for (const pid of [child.pid as number, ...workers.map(Number)]) process.kill(pid, "SIGUSR1");
+    await pause(300);
+    child.kill("SIGTERM");
+    assert.deepEqual(await ended, [0, null]);
+    assert.doesNotMatch(log, /Debugger|defect/);
   });
 
   const wrong: [argv: string[], message: RegExp][] = [
