@@ -30,7 +30,7 @@ export function checkHostRights(config: Config, { log }: Pick<Telemetry, "log">)
       "capture.mark cannot be set (CAP_NET_ADMIN is missing): the capture rules have to exempt warp by its uid (warp rules --uid)",
     );
   }
-  for (const { port } of config.listen) {
+  for (const port of new Set(config.listen.map((address) => address.port))) {
     const hint = ephemeralPortHint(port, readRange(), readReserved());
     if (hint !== undefined) log("warn", "ephemeral_port", hint);
   }

@@ -18,7 +18,7 @@ import { serveTelemetry, type TelemetryServer } from "../../telemetry/http.ts";
 import { mergedMetrics } from "../../telemetry/metrics.ts";
 import { type Crew, SingleCrew } from "./crew.ts";
 import { Handover, Predecessor } from "./handover.ts";
-import { checkHostRights } from "./host-checks.ts";
+import { checkHostRights, markIfAllowed } from "./host-checks.ts";
 import { endOnDefect, type Observation } from "./observation.ts";
 import { afterReload } from "./reload-check.ts";
 import { ServiceManager } from "./service-manager.ts";
@@ -305,7 +305,8 @@ export class Primary {
     // A person reads it: at a terminal, or where `npm start` says that somebody tries the program.
     const greets = process.stdout.isTTY || process.env.WARP_WELCOME !== undefined;
     if (greets && addresses.length > 0) {
-      process.stdout.write(`${welcome(config, addresses, process.argv.slice(2))}\n`);
+      const uid = markIfAllowed(config) === config.capture.mark ? undefined : process.getuid?.();
+      process.stdout.write(`${welcome(config, addresses, process.argv.slice(2), uid)}\n`);
     }
     this.manager.ready(`listens to ${unique.join(", ")}`);
   }

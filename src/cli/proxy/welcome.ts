@@ -3,11 +3,15 @@ import type { Config } from "../../config/schema.ts";
 import type { Endpoint } from "../../events/events.ts";
 import { endpointText } from "./sockets.ts";
 
-/** Some lines, without line end at the last. `argv`: the proxy's own options. */
+/**
+ * Some lines, without line end at the last. `argv`: the proxy's own options. `uid`: by which the rules have to tell its
+ * connections, where it may not mark them.
+ */
 export function welcome(
   { capture, workers }: Config,
   addresses: readonly Endpoint[],
   argv: readonly string[],
+  uid: number | undefined,
 ): string {
   const [first] = addresses;
   const where = addresses.map(endpointText).join(" and ");
@@ -27,7 +31,7 @@ export function welcome(
     lines.push(
       "  Nothing reaches it yet unless the kernel hands connections over. As root, in another terminal:",
     );
-    const same = optionsOfRules(argv);
+    const same = `${optionsOfRules(argv)}${uid === undefined ? "" : ` --uid ${uid}`}`;
     const commands = [
       [`npx warp rules${same}`, "shows the rules"],
       [`npx warp rules --apply${same}`, "sends this host's outgoing port 25 through warp"],
