@@ -2,6 +2,7 @@
  * What the configuration needs of this host: are the files that it names there, readable, and what they should be; do
  * the plugins have their settings? Looked at before the proxy says that it listens, and by `warp check-config`.
  */
+import { X509Certificate } from "node:crypto";
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { createSecureContext } from "node:tls";
@@ -87,16 +88,48 @@ function checkAuthorities(path: Path, file: string): Problem | undefined {
 }
 
 function checkPair(path: Path, certFile: string, keyFile: string): readonly Problem[] {
-  const cert = contentOf([...path, "cert"], certFile);
-  const key = contentOf([...path, "key"], keyFile);
+  const [certPath, keyPath] = [
+    [...path, "cert"],
+    [...path, "key"],
+  ];
+  const cert = contentOf(certPath, certFile);
+  const key = contentOf(keyPath, keyFile);
   const unreadable = [cert, key].flatMap((content) => ("problem" in content ? [content.problem] : []));
   if (unreadable.length > 0 || !("text" in cert) || !("text" in key)) return unreadable;
+  const unusable = [
+    ...(cert.text.includes("CERTIFICATE-----")
+      ? []
+      : [{ path: certPath, text: `was "${certFile}", which holds no certificate in PEM form` }]),
+    ...keyProblem(keyPath, keyFile, key.text),
+  ];
+  if (unusable.length > 0) return unusable;
   try {
     createSecureContext({ cert: cert.text, key: key.text });
-    return [];
   } catch (error) {
     const text = `was "${certFile}", which can't be used with the key "${keyFile}": ${reason(error)}`;
-    return [{ path: [...path, "cert"], text }];
+    return [{ path: certPath, text }];
+  }
+  return validity(certPath, certFile, new X509Certificate(cert.text));
+}
+
+function keyProblem(path: Path, file: string, pem: Buffer): readonly Problem[] {
+  if (!pem.includes("PRIVATE KEY-----"))
+    return [{ path, text: `was "${file}", which holds no private key in PEM form` }];
+  // PKCS #8 says it in its first line, the older form in a header (RFC 1421 §4.6.1.1).
+  if (!pem.includes("BEGIN ENCRYPTED PRIVATE KEY") && !pem.includes("Proc-Type: 4,ENCRYPTED")) return [];
+  const text = `was "${file}", which is encrypted, and nobody is there to be asked for its passphrase; should be a key without one (openssl pkey -in FILE -out NEW)`;
+  return [{ path, text }];
+}
+
+/** A warning: clients that don't verify are served all the same, and a clock may be wrong. */
+function validity(path: Path, file: string, { validFromDate, validToDate }: X509Certificate) {
+  const now = Date.now();
+  if (validToDate.getTime() < now) return [doubt(`expired on ${validToDate.toISOString()}`)];
+  if (validFromDate.getTime() > now) return [doubt(`is valid only from ${validFromDate.toISOString()} on`)];
+  return [];
+
+  function doubt(what: string): Problem {
+    return { path, text: `was "${file}", which ${what}`, isWarning: true };
   }
 }
 

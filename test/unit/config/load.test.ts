@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -357,10 +358,63 @@ describe("a configuration file", () => {
       "tls[0].ca",
       "hooks[0].tls.ca",
       "hooks[0].tls.cert",
+      "hooks[0].tls.key",
       "filter.spool",
       "journal.dir",
       "reputation.state_file",
     ]);
+  });
+
+  const needsOpenssl = spawnSync("openssl", ["version"]).status === 0 ? false : "openssl is missing";
+  it("says which of certificate and key is wrong, and how", { skip: needsOpenssl }, () => {
+    const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    const openssl = (...args: string[]) => assert.equal(spawnSync("openssl", args).status, 0, args.join(" "));
+    const name = ["-subj", "/CN=mta.example"];
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, ...name);
+    openssl("pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", join(folder, "encrypted.pem"));
+    openssl(
+      "rsa",
+      "-in",
+      key,
+      "-aes256",
+      "-passout",
+      "pass:x",
+      "-traditional",
+      "-out",
+      join(folder, "older.pem"),
+    );
+    openssl("x509", "-in", cert, "-outform", "der", "-out", join(folder, "cert.der"));
+    const said = (certFile: string, keyFile: string) => {
+      const file = fileOf(`downstream_tls: { cert: ${certFile}, key: ${keyFile} }`);
+      return errorOf(() => loadFile(file, {})).lines.map((line) => line.replace(/^.*?: /, ""));
+    };
+    for (const encrypted of ["encrypted.pem", "older.pem"]) {
+      const [line = "", ...others] = said(cert, join(folder, encrypted));
+      assert.match(line, /^downstream_tls\.key was .*, which is encrypted, /);
+      assert.deepEqual(others, []);
+    }
+    assert.match(
+      said(join(folder, "cert.der"), key).join(),
+      /^downstream_tls\.cert was [^:]*no certificate in PEM form$/,
+    );
+    assert.deepEqual(
+      said(key, cert).map((line) => line.replace(/was ".*", which /, "")),
+      [
+        "downstream_tls.cert holds no certificate in PEM form",
+        "downstream_tls.key holds no private key in PEM form",
+      ],
+    );
+    const fitting = fileOf(`downstream_tls: { cert: ${cert}, key: ${key} }`);
+    assert.deepEqual(loadFile(fitting, {}).warnings, []);
+    const both = join(folder, "both.pem");
+    writeFileSync(both, `${readFileSync(key, "utf8")}${readFileSync(cert, "utf8")}`);
+    const inOne = fileOf(`downstream_tls: { cert: ${both}, key: ${both} }`);
+    assert.deepEqual(loadFile(inOne, {}).warnings, []);
+    openssl("x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", cert);
+    assert.match(
+      loadFile(fitting, {}).warnings.join(),
+      /:1: downstream_tls\.cert was .*, which expired on \d{4}-/,
+    );
   });
 
   it("is taken with warnings that have their line", () => {
