@@ -33,16 +33,22 @@ export class DeliveryLog implements EventSink {
   emit(event: WarpEvent): void {
     if (event.kind !== "after_transaction") return;
     const common = fieldsText(commonFields(event));
-    for (const { address, finalReply } of event.recipients)
-      this.#line(outcomeOf(event, finalReply), common + fieldsText(replyFields(finalReply, address.address)));
+    for (const { address, rcptReply, finalReply } of event.recipients)
+      this.#line(
+        outcomeOf(event, rcptReply, finalReply),
+        common + fieldsText(replyFields(finalReply, address.address)),
+      );
     if (event.recipients.length === 0) {
       const reply = event.finalReply ?? event.mailReply;
       if (reply !== undefined && reply.code >= 400)
         this.#line(event.outcome, common + fieldsText(replyFields(reply)));
     }
-    for (const { count, finalReply } of event.omittedAnswers) {
+    for (const { count, rcptReply, finalReply } of event.omittedAnswers) {
       const omitted = fieldsText({ recipients_omitted: count });
-      this.#line(outcomeOf(event, finalReply), common + fieldsText(replyFields(finalReply)) + omitted);
+      this.#line(
+        outcomeOf(event, rcptReply, finalReply),
+        common + fieldsText(replyFields(finalReply)) + omitted,
+      );
     }
   }
 
@@ -51,9 +57,16 @@ export class DeliveryLog implements EventSink {
   }
 }
 
-/** What became of the message for one recipient: RCPT may have refused him while others got it. */
-function outcomeOf({ outcome }: AfterTransaction, reply: ReplyFacts | undefined): Outcome {
-  if (reply === undefined || reply.origin !== "upstream" || reply.code < 400) return outcome;
+/** What became of the message for one recipient: RCPT may have refused him, also by warp itself, while others got it. */
+function outcomeOf(
+  { outcome }: AfterTransaction,
+  rcptReply: ReplyFacts | undefined,
+  finalReply: ReplyFacts | undefined,
+): Outcome {
+  const isRefused = rcptReply !== undefined && rcptReply.code >= 400;
+  const reply = isRefused ? rcptReply : finalReply;
+  if (reply === undefined || reply.code < 400) return outcome;
+  if (!isRefused && reply.origin !== "upstream") return outcome;
   return reply.code < 500 ? "deferred" : "refused";
 }
 

@@ -230,6 +230,23 @@ describe("the delivery line", () => {
     );
   });
 
+  it("says of a recipient whom warp itself refused that he got nothing, whatever others got", () => {
+    const deferred = reply("451 4.7.4 Encryption required for this recipient", { origin: "warp" });
+    const taken = reply("250 queued");
+    const lines = deliveries({
+      recipients: [recipient("a@b", deferred, deferred), recipient("c@d", taken)],
+      finalReply: taken,
+      outcome: "accepted",
+    });
+    assert.deepEqual(
+      lines.map(({ to, msg }) => [to, msg]),
+      [
+        ["a@b", "deferred"],
+        ["c@d", "accepted"],
+      ],
+    );
+  });
+
   it("isn't even made where info isn't logged", () => {
     const lines = new Lines();
     const quiet = new DeliveryLog(logTo(lines, { level: "warn" }));
