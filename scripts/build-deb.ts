@@ -86,6 +86,7 @@ function copySystemFiles(tree: string): void {
   copy(join(packaging, "completion/warp.fish"), join(tree, "usr/share/fish/vendor_completions.d/warp.fish"));
   const documents = join(tree, "usr/share/doc/warp");
   copy(join(ROOT, "docs"), documents);
+  copy(join(ROOT, "CHANGELOG.md"), join(documents, "CHANGELOG.md"));
   copy(join(ROOT, "LICENSE"), join(documents, "copyright"));
   for (const folder of ["grafana", "prometheus", "sysctl"])
     copy(join(packaging, folder), join(documents, folder));

@@ -179,6 +179,17 @@ describe("the package under systemd", { skip }, () => {
     assert.doesNotMatch(systemd.run("nft", "list", "ruleset"), /warp/);
     assert.equal(destination.stderr, "");
   });
+
+  it("is gone after its removal, hook servers too, and after a purge with all that it kept", () => {
+    systemd.run("systemctl", "start", "warp-hook@file");
+    systemd.run("dpkg", "--remove", "warp");
+    const units = systemd.run("systemctl", "--plain", "--no-legend", "list-units", "warp*");
+    assert.doesNotMatch(units, /\brunning\b/);
+    systemd.run("test", "-e", "/var/log/warp/events.jsonl");
+    systemd.run("dpkg", "--purge", "warp");
+    for (const folder of ["/var/log/warp", "/var/lib/warp", "/etc/warp"])
+      systemd.run("test", "!", "-e", folder);
+  });
 });
 
 async function until(holds: () => boolean): Promise<void> {
