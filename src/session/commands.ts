@@ -5,11 +5,12 @@
 import type { Decision, RouteReply } from "../egress/contract.ts";
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
-import type { AddressFacts, ReplyFacts, RouteFacts } from "../events/events.ts";
+import type { AddressFacts, RouteFacts } from "../events/events.ts";
 import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { declaredSize, domainOf, type Path, parsePath } from "../smtp/path.ts";
-import { formatReply, type Reply } from "../smtp/reply.ts";
+import type { Reply } from "../smtp/reply.ts";
+import { chosenReply } from "./chosen-reply.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { Greeting } from "./greeting.ts";
 import { HeldBody } from "./held-body.ts";
@@ -402,11 +403,11 @@ export class Commands {
 
   private refuseRoute(command: Command, tx: Transaction, reply: RouteReply): void {
     const { session } = this;
-    const { wire, facts } = verdictOf(reply);
+    const chosen = chosenReply(reply);
     this.up.record(">|", command.line, tx);
     session.began(tx);
-    tx.finalReply = facts;
-    session.answerVerdict(session.open(), wire, reply.origin, tx);
+    tx.finalReply = chosen.facts;
+    session.answerChosen(session.open(), chosen, tx);
     session.report(tx);
   }
 
@@ -446,9 +447,9 @@ export class Commands {
         if (refusal === undefined) return this.forwardRcpt(command, address);
         this.up.record(">|", command.line, held.tx);
         const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
-        const { wire, facts } = verdictOf(refusal);
-        held.tx.replied(record, facts);
-        session.answerVerdict(session.open(), wire, refusal.origin, held.tx);
+        const chosen = chosenReply(refusal);
+        held.tx.replied(record, chosen.facts);
+        session.answerChosen(session.open(), chosen, held.tx);
       })
       .catch((error: unknown) => {
         if (!session.isServing) return;
@@ -627,19 +628,6 @@ export class Commands {
   messageRead(): void {
     this.leaveTransaction();
   }
-}
-
-/** A rule's or a hook's refusal, as it stands on the wire and in the record. */
-function verdictOf({ code, enhancedCode, text, origin, hook }: RouteReply): {
-  wire: Buffer;
-  facts: ReplyFacts;
-} {
-  const wire = formatReply(code, enhancedCode, text);
-  const shown = wire.subarray(0, wire.length - 2);
-  return {
-    wire,
-    facts: { code, enhancedCode, text: shown, origin, replyClass: "", latencyMs: undefined, hook },
-  };
 }
 
 /** Blanks between MAIL and FROM beyond the one that the grammar has. */

@@ -4,6 +4,7 @@ import type { ClientReader } from "../dialogue/client-reader.ts";
 import type { ReplyFacts, SessionFacts } from "../events/events.ts";
 import type { OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
+import type { ChosenReply } from "./chosen-reply.ts";
 import type { Leg, LegLost } from "./leg.ts";
 import type { Recorder } from "./recorder.ts";
 import type { Slot } from "./reply-queue.ts";
@@ -23,7 +24,7 @@ export interface SessionCore {
   /** Fills a place with the destination's reply. */
   pass(slot: Slot, reply: Reply, tx?: Transaction): void;
   /** Fills a place with the reply of a filter, or of a rule of the operator's. */
-  answerVerdict(slot: Slot, wire: Buffer, origin: "warp" | "hook", tx: Transaction): void;
+  answerChosen(slot: Slot, reply: ChosenReply, tx?: Transaction): void;
   ownFacts(reply: OwnReply): ReplyFacts;
   upstreamFacts(reply: Reply, latencyMs: number | undefined): ReplyFacts;
   /** No further octet of the client is looked at until `unblock`. */

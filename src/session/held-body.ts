@@ -9,7 +9,8 @@ import { offeredSize } from "../smtp/capabilities.ts";
 import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts";
 import { join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
-import { formatReply, type Reply } from "../smtp/reply.ts";
+import type { Reply } from "../smtp/reply.ts";
+import { chosenReply } from "./chosen-reply.ts";
 import { bdatLine, PieceCutter } from "./chunked-body.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
 import { HeaderScribe } from "./header-scribe.ts";
@@ -254,25 +255,17 @@ export class HeldBody implements MessageBody {
   }
 
   private rejected(result: ChainResult & { kind: "reject" }): void {
-    const { code, enhancedCode, text } = result.reply;
     this.phase = "done";
     this.clearUpstream();
-    const wire = formatReply(code, enhancedCode, text);
-    this.core.recorder.note("filter_reject", `filter: reject (${wire.toString("latin1").trim()})`, {
+    const reply = chosenReply({ ...result.reply, origin: "hook", hook: result.hook });
+    const { code, text } = reply.facts;
+    this.core.recorder.note("filter_reject", `filter: reject (${text.toString("latin1")})`, {
       transactionId: this.tx.id,
     });
     this.tx.outcome = "filtered";
     if (result.origin === "warp") return this.settle(code < 500 ? OWN.filterTempfail : OWN.filterReject);
-    this.tx.finalReply = {
-      code,
-      enhancedCode,
-      text: wire.subarray(0, wire.length - 2),
-      origin: "hook",
-      replyClass: "",
-      latencyMs: undefined,
-      hook: result.hook,
-    };
-    this.core.answerVerdict(this.slot as Slot, wire, "hook", this.tx);
+    this.tx.finalReply = reply.facts;
+    this.core.answerChosen(this.slot as Slot, reply, this.tx);
     this.core.report(this.tx);
   }
 

@@ -23,7 +23,8 @@ import { GivingUp } from "../net/dial.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Capabilities } from "../smtp/capabilities.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
-import { enhancedCode, formatReply, type Reply } from "../smtp/reply.ts";
+import { enhancedCode, type Reply } from "../smtp/reply.ts";
+import { type ChosenReply, chosenReply } from "./chosen-reply.ts";
 import { Deadline, type Timer } from "./clock.ts";
 import { Commands } from "./commands.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
@@ -87,6 +88,7 @@ export class Session implements SessionCore, LegOwner {
   /** While a leg is dialled. */
   private dialling: GivingUp | undefined;
   private readonly deadline: Deadline;
+  private lingering: Timer | undefined;
   private stage: Stage = "dialling";
   private holds = 1;
   private pumping = false;
@@ -175,8 +177,7 @@ export class Session implements SessionCore, LegOwner {
     this.result = "no_route";
     const slot = this.open();
     if (decision.kind === "none") return this.finishWith(slot, OWN.noUsableLeg);
-    const { code, enhancedCode, text, origin } = decision.reply;
-    this.answerVerdict(slot, formatReply(code, enhancedCode, text), origin, undefined);
+    this.answerChosen(slot, chosenReply(decision.reply));
     this.close("warp", "rule");
   }
 
@@ -544,13 +545,13 @@ export class Session implements SessionCore, LegOwner {
     this.replies.fill(slot, reply.wire);
   }
 
-  answerVerdict(slot: Slot, wire: Buffer, origin: "warp" | "hook", tx: Transaction | undefined): void {
-    this.recorder.line("<|", wire, {
+  answerChosen(slot: Slot, reply: ChosenReply, tx?: Transaction): void {
+    this.recorder.line("<|", reply.wire, {
       transactionId: tx?.id ?? "",
       leg: this.leg?.number ?? 0,
-      origin,
+      origin: reply.facts.origin,
     });
-    this.replies.fill(slot, wire);
+    this.replies.fill(slot, reply.wire);
   }
 
   ownFacts(reply: OwnReply): ReplyFacts {
@@ -736,8 +737,6 @@ export class Session implements SessionCore, LegOwner {
     this.deadline.stop();
     this.lingering = this.env.clock.after(LINGER_MS, () => this.client.destroy());
   }
-
-  private lingering: Timer | undefined;
 
   private finish(): void {
     if (this.stage === "closed") return;
