@@ -22,8 +22,9 @@ export function editProblem(edit: HeaderEdit, rules: FieldRules): string | undef
 }
 
 /**
- * The new header section, in pieces: a client that names one field often can make it very long. `section` is all octets before the empty line that ends it (its last CRLF included, the empty
- * line not), as `HeaderScanner` gives it; `hasBody` says that an empty line follows. The edits were checked.
+ * The new header section, in pieces, since a client that names one field often can make it very long. `section` is all
+ * octets before the empty line that ends it (its last CRLF included, the empty line not), as `HeaderScanner` gives it.
+ * The edits were checked.
  */
 export function editHeader(section: Buffer, edits: readonly HeaderEdit[]): Buffer[] {
   const header = parse(section);
