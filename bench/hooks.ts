@@ -16,7 +16,7 @@ import { assemble, hookSettings } from "../test/integration/hooks/server.ts";
 import { comm } from "../test/unit/hooks/events.ts";
 import type { Load } from "./relay/load.ts";
 import { Processes } from "./relay/processes.ts";
-import { type Contender, chosenParts, Programs, takeTurns, warmUp } from "./turns.ts";
+import { type Contender, chosenParts, Programs, smallMessages, takeTurns, warmUp } from "./turns.ts";
 
 const { quick, only } = chosenParts(["observers", "filters", "large", "saturation"]);
 const rounds = quick ? 3 : 9;
@@ -56,12 +56,7 @@ async function main(): Promise<void> {
 }
 
 async function small(contenders: readonly Contender[]): Promise<void> {
-  for (const reused of [false, true]) {
-    const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions: 20, reused };
-    await warmUp(contenders, load, quick ? 6000 : 30_000);
-    const title = `4 KB, ${reused ? "connections used again" : "a connection for each message"}`;
-    await takeTurns(title, contenders, load, rounds);
-  }
+  for (const reused of [false, true]) await smallMessages(contenders, { quick, reused });
 }
 
 async function observing(port: number): Promise<Contender[]> {

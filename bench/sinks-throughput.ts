@@ -7,9 +7,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Load } from "./relay/load.ts";
 import { Processes } from "./relay/processes.ts";
-import { type Contender, chosenParts, Programs, takeTurns, warmUp } from "./turns.ts";
+import { type Contender, chosenParts, Programs, smallMessages } from "./turns.ts";
 
 const { quick, only } = chosenParts(["connections", "reused"]);
 const folder = mkdtempSync(join(tmpdir(), "warp-bench-"));
@@ -23,13 +22,7 @@ try {
     const env = { SQLITE_DSN: join(folder, `${plugins}.db`), FILE_PATH: join(folder, `${plugins}.json`) };
     contenders.push(await programs.warp(plugins || "no sink", destination.port, argv, env));
   }
-  for (const part of only) {
-    const reused = part === "reused";
-    const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions: 20, reused };
-    await warmUp(contenders, load, quick ? 6000 : 30_000);
-    const title = `4 KB, ${reused ? "connections used again" : "a connection for each message"}`;
-    await takeTurns(title, contenders, load, quick ? 3 : 9);
-  }
+  for (const part of only) await smallMessages(contenders, { quick, reused: part === "reused" });
 } finally {
   await programs.end();
   processes.end();

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { inTurns, median, quantile } from "./relay/compare.ts";
@@ -18,7 +19,12 @@ export interface Contender extends Target {
 interface Turn extends Measured {
   /** CPU of the hooks per 1,000 messages, ms. */
   readonly hooksMs: number;
+  /** Share of the machine that nobody used meanwhile. */
+  readonly idle: number;
 }
+
+/** With few sessions at a time each process waits for the others every other moment; with many there is always work. */
+const SESSIONS = [20, 200];
 
 /** `--quick` and `--only A,B` of `parts`; anything else ends the program with a word about it. */
 export function chosenParts(parts: readonly string[]): { quick: boolean; only: readonly string[] } {
@@ -42,6 +48,19 @@ export async function warmUp(contenders: readonly Contender[], load: Load, messa
   for (const contender of contenders) await send(contender, { ...load, messages });
 }
 
+/** Messages of 4 KB, with few and with many sessions at a time. */
+export async function smallMessages(
+  contenders: readonly Contender[],
+  { quick, reused }: { readonly quick: boolean; readonly reused: boolean },
+): Promise<void> {
+  for (const sessions of SESSIONS) {
+    const load: Load = { octets: 4096, messages: reused ? 8000 : 4000, sessions, reused };
+    await warmUp(contenders, load, quick ? 6000 : 30_000);
+    const kind = reused ? "connections used again" : "a connection for each message";
+    await takeTurns(`4 KB, ${kind}, ${sessions} sessions at a time`, contenders, load, quick ? 3 : 9);
+  }
+}
+
 export async function takeTurns(
   title: string,
   contenders: readonly Contender[],
@@ -52,17 +71,34 @@ export async function takeTurns(
 }
 
 async function turn(contender: Contender, load: Load): Promise<Turn> {
-  const used = () => contender.hooks.reduce((sum, pid) => sum + cpuMs(pid), 0);
+  const used = () => sum(contender.hooks.map(cpuMs));
   const before = used();
+  const machine = machineTimes();
   const measured = await send(contender, load);
+  const after = machineTimes();
+  const idle = (after.idle - machine.idle) / (after.all - machine.all);
   // The hooks' last batches.
   await new Promise((resolve) => setTimeout(resolve, 200));
-  return { ...measured, hooksMs: ((used() - before) * 1000) / load.messages };
+  return { ...measured, hooksMs: ((used() - before) * 1000) / load.messages, idle };
+}
+
+function machineTimes(): { readonly idle: number; readonly all: number } {
+  const times = cpus().map((cpu) => cpu.times);
+  return {
+    idle: sum(times.map(({ idle }) => idle)),
+    all: sum(times.flatMap((each) => Object.values(each))),
+  };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }
 
 function report(title: string, turns: ReadonlyMap<string, readonly Turn[]>): void {
   console.log(`\n${title}`);
-  console.log("                           msg/s   to the first          CPU ms/1000: proxy   its hooks");
+  console.log(
+    "                           msg/s   to the first          CPU ms/1000: proxy   its hooks   machine idle",
+  );
   const [base = []] = turns.values();
   for (const [name, all] of turns) {
     const speed = median(all.map(({ perSecond }) => perSecond)).toFixed(0);
@@ -70,9 +106,10 @@ function report(title: string, turns: ReadonlyMap<string, readonly Turn[]>): voi
     const [low, middle, high] = [0.25, 0.5, 0.75].map((q) => quantile(ratios, q).toFixed(2));
     const proxy = median(all.map((each) => each.cpuMs ?? Number.NaN)).toFixed(0);
     const hooks = median(all.map(({ hooksMs }) => hooksMs)).toFixed(0);
+    const idle = `${Math.round(100 * median(all.map((each) => each.idle)))} %`;
     const ratio = `${middle} (${low}–${high})`;
     console.log(
-      `  ${name.padEnd(22)} ${speed.padStart(7)}   ${ratio.padEnd(20)} ${proxy.padStart(20)} ${hooks.padStart(11)}`,
+      `  ${name.padEnd(22)} ${speed.padStart(7)}   ${ratio.padEnd(20)} ${proxy.padStart(20)} ${hooks.padStart(11)} ${idle.padStart(14)}`,
     );
   }
 }
