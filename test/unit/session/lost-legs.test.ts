@@ -551,3 +551,18 @@ for (const reply of ["221 bye\r\n", "221-bye\r\n221 now\r\n", "250 bye\r\n"]) {
     assert.equal(simulation.client.state, "closed");
   });
 }
+
+test("transactions that were ended by RSET are all on record before the connection, though both sides are gone", async () => {
+  const simulation = new Simulation();
+  await simulation.greet("PIPELINING");
+  await simulation.say("MAIL FROM:<a@b>\r\n");
+  await simulation.reply("250 ok\r\n");
+  await simulation.say("RSET\r\nMAIL FROM:<c@d>\r\n");
+  await simulation.say("RSET\r\nMAIL FROM:<e@f>\r\n");
+  simulation.client.rst();
+  await settle();
+  assert.deepEqual(
+    simulation.events.map(({ kind }) => kind).filter((kind) => kind !== "after_comm"),
+    ["after_transaction", "after_transaction", "after_transaction", "after_conn"],
+  );
+});
