@@ -7,14 +7,17 @@
  *   data      a message up to CRLF.CRLF (§4.5.2)
  *   chunk     a counted number of octets (RFC 3030)
  *
- * No line is ever taken at a bare LF. A line with a bare CR or LF is reported once, at once, and swallowed to its CRLF.
+ * No line is ever taken at a bare LF. A line with a bare CR or LF is reported once, at once, and swallowed to its CRLF. So is
+ * one with a NUL, at which servers written in C take the line to end.
  */
 import { type DataPieces, DataReader } from "../smtp/content.ts";
 import { CR, LF } from "../smtp/octets.ts";
 
+export type BadLine = "bare_newline" | "nul" | "too_long";
+
 export type ClientEvent =
   | { readonly kind: "line"; readonly wire: Buffer }
-  | { readonly kind: "bad_line"; readonly reason: "bare_newline" | "too_long" }
+  | { readonly kind: "bad_line"; readonly reason: BadLine }
   /** Octets of the message as they leave (dot-stuffed, the terminator where `end`). */
   | { readonly kind: "data"; readonly wire: Buffer[]; readonly end: boolean }
   /** Octets of a chunk as they came; `end`: its last. */
@@ -24,6 +27,7 @@ type Mode = "command" | "exchange" | "data" | "chunk";
 
 const TOO_LONG: ClientEvent = { kind: "bad_line", reason: "too_long" };
 const BARE_NEWLINE: ClientEvent = { kind: "bad_line", reason: "bare_newline" };
+const NUL: ClientEvent = { kind: "bad_line", reason: "nul" };
 
 export class ClientReader {
   private mode: Mode = "command";
@@ -126,6 +130,7 @@ export class ClientReader {
             continue;
           }
           if (wire.length > this.lineLimit) return TOO_LONG;
+          if (wire.includes(0)) return NUL;
           return { kind: "line", wire };
         }
       }

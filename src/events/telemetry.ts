@@ -19,6 +19,7 @@ export type SourceIpCause = "not_local" | "no_port" | "cooling" | "cap";
 export type Side = "downstream" | "upstream";
 export type Violation =
   | "bare_newline"
+  | "nul"
   | "line_too_long"
   | "injected_plaintext"
   | "early_talk"

@@ -36,6 +36,12 @@ const WITHOUT_CONTENT: ReadonlySet<Verb> = new Set<Verb>([
   "BDAT",
 ]);
 
+/**
+ * Of MAIL and RCPT, with CRLF: more than RFC 5321 §4.5.3.1.4 and all extensions ask for. Of a longer line servers may take
+ * the begin for the whole (Postfix cuts at 2,048 octets), and with it another address.
+ */
+const MAX_ENVELOPE_LINE = 2048;
+
 export class Commands {
   private readonly session: Session;
   private readonly replacement: LegReplacement;
@@ -120,7 +126,12 @@ export class Commands {
     if (!WITHOUT_CONTENT.has(command.verb) && !this.greeting.mayCarryMail()) {
       return this.up.refuse(command, OWN.ehloFirst);
     }
-    switch (command.verb) {
+    const { verb, wire } = command;
+    if ((verb === "MAIL" || verb === "RCPT") && wire.length > MAX_ENVELOPE_LINE) {
+      this.session.env.telemetry.violation("downstream", "line_too_long");
+      return this.up.refuse(command, OWN.envelopeLineTooLong, this.tx);
+    }
+    switch (verb) {
       case "EHLO":
       case "HELO":
         return this.greeting.hello(command);

@@ -7,7 +7,7 @@
  * may be looked at calls `block`, and `unblock` when it has it. What was written in one turn leaves in one write.
  */
 
-import { type ClientEvent, ClientReader } from "../dialogue/client-reader.ts";
+import { type BadLine, type ClientEvent, ClientReader } from "../dialogue/client-reader.ts";
 import type { Decision } from "../egress/contract.ts";
 import { endpointText } from "../events/endpoint.ts";
 import type {
@@ -48,6 +48,12 @@ const MAX_UNREAD = 16384;
 const TURN_MS = 1000;
 /** How long a client may take to close after its last reply, ms. */
 const LINGER_MS = 5000;
+
+const BAD_LINE_REPLIES: Readonly<Record<BadLine, OwnReply>> = {
+  bare_newline: OWN.bareNewlineInCommand,
+  nul: OWN.nulInCommand,
+  too_long: OWN.lineTooLong,
+};
 
 export interface SessionStart {
   readonly transport: Transport;
@@ -281,12 +287,11 @@ export class Session implements SessionCore, LegOwner {
     }
   }
 
-  private badLine(reason: "bare_newline" | "too_long"): void {
-    this.env.telemetry.violation("downstream", reason === "too_long" ? "line_too_long" : "bare_newline");
+  private badLine(reason: BadLine): void {
+    this.env.telemetry.violation("downstream", reason === "too_long" ? "line_too_long" : reason);
     this.recorder.note(reason, `command line refused: ${reason.replace("_", " ")}`);
     this.commands.cancelAuth();
-    const reply = reason === "too_long" ? OWN.lineTooLong : OWN.bareNewlineInCommand;
-    this.answer(this.open(), reply);
+    this.answer(this.open(), BAD_LINE_REPLIES[reason]);
   }
 
   /** Pauses and resumes the client, sets its deadline, and serves the end of a half-closed connection. */

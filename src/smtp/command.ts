@@ -75,9 +75,11 @@ export function parseCommand(wire: Buffer): Command {
   while (end < line.length && !isBlank(line[end] as number) && end - start < 32) end++;
   let argument = end;
   while (argument < line.length && isBlank(line[argument] as number)) argument++;
-  let word = line.toString("latin1", start, end).toUpperCase();
+  // Servers in JavaScript read UTF-8 and fold case as it does: `MAıL` (U+0131) is MAIL to them, `RſET` (U+017F) is RSET.
+  const written = line.toString("utf8", start, end);
+  let word = written.toUpperCase();
   let verb = VERBS.get(word) ?? "OTHER";
-  if (verb === "OTHER" && /^(MAIL|RCPT)[<:]/.test(word)) {
+  if (verb === "OTHER" && /^(MAIL|RCPT)[<:]/i.test(written)) {
     // No blank behind the verb: upstream has to say what it thinks of it, but such a line can begin a transaction.
     word = word.slice(0, 4);
     verb = word as Verb;

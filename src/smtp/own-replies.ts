@@ -58,6 +58,8 @@ export const OWN = {
   bareNewline: own(550, "5.6.11", "bare_newline", "Bare carriage return or line feed in the message"),
   lineTooLong: own(500, "5.5.2", "line_too_long", "Line too long", true),
   bareNewlineInCommand: own(500, "5.5.2", "bare_newline", "Bare carriage return or line feed in the command"),
+  nulInCommand: own(500, "5.5.2", "nul", "NUL in the command"),
+  envelopeLineTooLong: own(500, "5.5.2", "line_too_long", "Line too long for MAIL or RCPT"),
   notOffered: own(502, "5.5.1", "not_offered", "Command not offered"),
   notOfferedParameter: own(555, "5.5.4", "not_offered", "Parameter not offered"),
   pipelinedStarttls: own(421, "4.7.0", "pipelined_starttls", "Plaintext behind STARTTLS"),

@@ -73,6 +73,10 @@ test("a line is taken at CRLF alone", () => {
   assert.deepEqual(read([Buffer.from("A\r\r\nC\r\n")]), ["bad:bare_newline", "line:C"]);
 });
 
+test("a line with a NUL is refused, and the one behind it is taken", () => {
+  assert.deepEqual(read([Buffer.from("A\0B\r\nC\r\n")]), ["bad:nul", "line:C"]);
+});
+
 test("a bare LF is answered at once, not only at the CRLF that may never come", () => {
   assert.deepEqual(read([Buffer.from("EHLO x\n")]), ["bad:bare_newline"]);
 });

@@ -68,8 +68,8 @@ test("a filter sees the accepted recipient behind a thousand refused ones", asyn
   );
 });
 
-const PARAMETER = `X=${"p".repeat(10_000)}`;
-const CALLS = Math.floor(MAX_ENVELOPE_RECIPIENT_OCTETS / 10_000);
+const PARAMETER = `X=${"p".repeat(2000)}`;
+const CALLS = Math.floor(MAX_ENVELOPE_RECIPIENT_OCTETS / 2000);
 
 test("recipients beyond what fits into an envelope: 452 4.5.3, where a filter is asked", async () => {
   const { simulation, begin, names } = filtered();
@@ -83,7 +83,7 @@ test("recipients beyond what fits into an envelope: 452 4.5.3, where a filter is
       refused++;
     }
   }
-  assert.ok(refused >= 10 && refused < 30, String(refused));
+  assert.ok(refused >= 10 && refused < 80, String(refused));
   await simulation.say("DATA\r\nbody\r\n.\r\n");
   assert.equal(names()?.length, CALLS + 10 - refused);
 });
@@ -92,7 +92,7 @@ test("the fullest envelope stays below the 4 MiB that a gRPC server takes by def
   const { simulation, begin, envelopeNow } = filtered();
   await begin();
   // Octets that are no UTF-8 become three each.
-  const long = `RCPT TO:<${"\xff".repeat(5000)}@x.example>\r\n`;
+  const long = `RCPT TO:<${"\xff".repeat(2000)}@x.example>\r\n`;
   for (const line of [long, `RCPT TO:<a@b>\r\n`]) {
     for (let leg = " "; leg !== ""; ) {
       ({ leg } = await simulation.say(line.repeat(100)));
@@ -167,6 +167,18 @@ test("a filter sees the recipient whose RCPT is parted by a blank of C's", async
   await simulation.reply("250 ok\r\n");
   await simulation.say("DATA\r\nbody\r\n.\r\n");
   assert.deepEqual(names(), ["b@bank.example"]);
+});
+
+test("a filter sees the sender that a server in JavaScript takes behind a RSET of its own", async () => {
+  const { simulation, begin, envelopeNow } = filtered();
+  await begin();
+  const say = (text: string) => simulation.say(Buffer.from(text).toString("latin1"));
+  await say("R\u017fET\r\n");
+  await simulation.reply("250 ok\r\n");
+  await say("MA\u0131L FROM:<bad@b>\r\nRCPT TO:<c@d>\r\n");
+  await simulation.reply("250 ok\r\n250 ok\r\n");
+  await simulation.say("DATA\r\nbody\r\n.\r\n");
+  assert.equal(envelopeNow().mailFrom.address, "bad@b");
 });
 
 for (const command of ["RSET x", "QUIT x", "EHLO"]) {

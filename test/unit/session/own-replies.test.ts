@@ -180,10 +180,13 @@ test("a command line over the limit: 500 5.5.2, close", async () => {
 });
 
 for (const [name, line] of [
-  ["LF", "NOOP a\nRSET\r\n"],
-  ["CR", "NOOP a\rRSET\r\n"],
+  ["a bare LF", "NOOP a\nRSET\r\n"],
+  ["a bare CR", "NOOP a\rRSET\r\n"],
+  ["a NUL", "RCPT TO:b@bank.example\0.other.example\r\n"],
+  ["over 2,048 octets for RCPT", `RCPT TO:(${"x".repeat(2023)})b@bank.example.other.example\r\n`],
+  ["over 2,048 octets for MAIL", `${" ".repeat(2032)}MAIL FROM:<a@b>\r\n`],
 ] as const) {
-  test(`a bare ${name} in a command line: 500 5.5.2, once, and nothing of it is sent`, async () => {
+  test(`${name} in a command line: 500 5.5.2, once, and nothing of it is sent`, async () => {
     const simulation = new Simulation();
     await simulation.greet();
     const { client, leg } = await simulation.say(line);

@@ -17,6 +17,12 @@ const CASES: readonly [line: string, verb: string, word: string, argument: strin
   ["\f MAIL \vFROM:<a@b>", "MAIL", "MAIL", "FROM:<a@b>"],
   ["BDAT\f0 LAST", "BDAT", "BDAT", "0 LAST"],
   ["rCpT TO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
+  // The same letters to servers in JavaScript.
+  ["MA\u0131L FROM:<a@b>", "MAIL", "MAIL", "FROM:<a@b>"],
+  ["R\u017fET", "RSET", "RSET", ""],
+  ["\ufb05ARTTLS", "STARTTLS", "STARTTLS", ""],
+  ["ma\u0131l:FROM:<a@b>", "OTHER", "MAIL:FROM:<A@B>", ""],
+  ["mail:FROM:<a@b>", "MAIL", "MAIL", ":FROM:<a@b>"],
   ["RCPT\vTO:<a@b>", "RCPT", "RCPT", "TO:<a@b>"],
   ["\fDATA", "DATA", "DATA", ""],
   ["auth LOGIN", "AUTH", "AUTH", "LOGIN"],
