@@ -40,7 +40,7 @@ interface Item {
 interface Header {
   /** mbox line, if there is one. */
   readonly preamble: Buffer;
-  readonly items: Item[];
+  items: Item[];
   /** First line is no field: everything there is body. */
   readonly headless: boolean;
 }
@@ -98,7 +98,7 @@ function apply(header: Header, edit: HeaderEdit): void {
       return;
     case "remove": {
       const found = new Set(occurrences(header, edit.name, edit.occurrence));
-      if (found.size > 0) header.items.splice(0, items.length, ...items.filter((item) => !found.has(item)));
+      if (found.size > 0) header.items = items.filter((item) => !found.has(item));
       return;
     }
     case "set": {

@@ -48,6 +48,11 @@ test("a field that a client names 100,000 times is written once for each edit th
   assert.equal(pieces.length, 100_000);
 });
 
+test("removes a field from among as many as a header section has room for", () => {
+  const others = "a:\r\n".repeat(131_000);
+  assert.ok(edited(`B: 2\r\n${others}\r\n`, remove("b", 0)) === `${others}\r\n`);
+});
+
 test("sets what is not there by adding it", () => {
   assert.equal(edited(MESSAGE, set("C", "9", 0)), MESSAGE.replace("\r\n\r\n", "\r\nC: 9\r\n\r\n"));
   assert.equal(edited(MESSAGE, set("A", "9", 3)), MESSAGE.replace("\r\n\r\n", "\r\nA: 9\r\n\r\n"));
