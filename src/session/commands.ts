@@ -5,7 +5,7 @@
 import type { Decision, RouteReply } from "../egress/contract.ts";
 import { legFits } from "../egress/fit.ts";
 import { judgeTls, type TlsVerdict } from "../egress/tls-policy.ts";
-import type { AddressFacts, RouteFacts } from "../events/events.ts";
+import type { AddressFacts, ReplyFacts, RouteFacts } from "../events/events.ts";
 import { type Command, parseBdat, parseCommand, type Verb } from "../smtp/command.ts";
 import { OWN } from "../smtp/own-replies.ts";
 import { declaredSize, domainOf, type Path, parsePath } from "../smtp/path.ts";
@@ -22,7 +22,7 @@ import { PassingOn } from "./passing-on.ts";
 import { onceSent, type Slot } from "./reply-queue.ts";
 import type { Session } from "./session.ts";
 import { StreamedBody } from "./streamed-body.ts";
-import { Transaction } from "./transaction.ts";
+import { type RecipientRecord, Transaction } from "./transaction.ts";
 
 /** Verbs that tell nothing of a mail or a login: they pass before a policy is met, too. (Octets of BDAT are swallowed.) */
 const WITHOUT_CONTENT: ReadonlySet<Verb> = new Set<Verb>([
@@ -452,19 +452,18 @@ export class Commands {
   private routeHeldMail(command: Command, address: AddressFacts): void {
     const { session } = this;
     const held = this.heldMail as NonNullable<typeof this.heldMail>;
+    const record = this.addRecipient(held.tx, address);
     session.block();
     this.sendHeldMail(held, address)
       .then((refusal) => {
-        if (refusal === undefined) return this.forwardRcpt(command, address);
+        if (refusal === undefined) return this.forwardRcpt(command, address, record);
         this.up.record(">|", command.line, held.tx);
-        const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
         const chosen = chosenReply(refusal);
         held.tx.replied(record, chosen.facts);
         session.answerChosen(session.open(), chosen, held.tx);
       })
       .catch((error: unknown) => {
         if (!session.isServing) return;
-        const record = held.tx.addRecipient(address, session.env.settings.limits.recipientsRecorded);
         this.up.record(">|", command.line, held.tx);
         this.greeting.replayFailed(session.open(), error, held.tx, (answer) => {
           held.tx.replied(record, answer);
@@ -496,9 +495,16 @@ export class Commands {
     return undefined;
   }
 
-  private forwardRcpt(command: Command, address: AddressFacts): void {
+  private addRecipient(tx: Transaction, address: AddressFacts): RecipientRecord {
+    return tx.addRecipient(address, this.session.env.settings.limits.recipientsRecorded);
+  }
+
+  private forwardRcpt(
+    command: Command,
+    address: AddressFacts,
+    record = this.tx && this.addRecipient(this.tx, address),
+  ): void {
     const { session, tx } = this;
-    const record = tx?.addRecipient(address, session.env.settings.limits.recipientsRecorded);
     const verdict = this.judgeRecipient(address.address);
     if (verdict !== undefined && !verdict.met) {
       this.greeting.noteShortfall(verdict);
@@ -614,9 +620,9 @@ export class Commands {
     return new ChunkedBody(session, tx, leg);
   }
 
-  /** The leg is lost, and the client told so: the transaction at hand comes to nothing with it. */
-  legLost(): void {
-    this.tx?.legLost(this.session.ownFacts(OWN.legLost));
+  /** The leg is lost, and the client told `reply`: the transaction at hand comes to nothing with it. */
+  legLost(reply: ReplyFacts): void {
+    this.tx?.legLost(reply);
   }
 
   /** Replies came: what waits for them goes on. */

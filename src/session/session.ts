@@ -409,6 +409,12 @@ export class Session implements SessionCore, LegOwner {
     this.dropLeg();
     leg.close();
     this.replies.fill(this.replies.oldest() ?? this.open(), reply.wire);
+    this.destinationCloses(reply);
+  }
+
+  /** Its 421 went to the client: the last word also to what the transaction at hand had no answer to. */
+  private destinationCloses(reply: Reply): void {
+    this.commands.legLost(this.upstreamFacts(reply, undefined));
     this.close("upstream", "421");
   }
 
@@ -425,7 +431,7 @@ export class Session implements SessionCore, LegOwner {
     else if (!this.isServing) return;
     // The message has its answer; commands behind it that went to the leg, or waited for it, have none.
     else if (this.replies.waiting === 0 && !waited) return this.pump();
-    this.commands.legLost();
+    this.commands.legLost(this.ownFacts(OWN.legLost));
     const slot = this.replies.oldest() ?? this.open();
     this.finishWith(slot, OWN.legLost, "upstream");
   }
@@ -525,7 +531,7 @@ export class Session implements SessionCore, LegOwner {
       });
     }
     // Whoever says 421 closes (RFC 5321 §4.2.3): nothing that was sent behind it will be answered.
-    if (reply.code === 421) onceSent(slot, () => this.close("upstream", "421"));
+    if (reply.code === 421) onceSent(slot, () => this.destinationCloses(reply));
     this.replies.fill(slot, reply.wire);
   }
 

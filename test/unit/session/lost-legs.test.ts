@@ -325,6 +325,43 @@ for (const [when, replies, outcome, final] of [
   });
 }
 
+for (const [when, replies] of [
+  ["to a later RCPT", "250 ok\r\n250 ok\r\n421 4.7.0 closing\r\n"],
+  ["that nobody asked for", "250 ok\r\n250 ok\r\n250 ok\r\n421 4.7.0 closing\r\n"],
+] as const) {
+  test(`a 421 ${when}: it is the answer for the recipients before it, too`, async () => {
+    const simulation = new Simulation();
+    await simulation.greet("PIPELINING");
+    await simulation.say(`${ENVELOPE}RCPT TO:<c@example.net>\r\n`);
+    assert.match((await simulation.reply(replies)).client, /421 4\.7\.0 closing\r\n$/);
+    const [tx] = simulation.transactions;
+    assert.equal(tx?.outcome, "deferred");
+    assert.deepEqual(
+      tx.recipients.map(({ finalReply }) => [finalReply?.code, finalReply?.origin]),
+      [
+        [421, "upstream"],
+        [421, "upstream"],
+      ],
+    );
+  });
+}
+
+test("a leg that is lost while a held MAIL is said: the recipient that it was said for is on record", async () => {
+  const simulation = new Simulation({ router: { needs: { sender: false, recipient: true } } });
+  await simulation.greet("PIPELINING");
+  assert.match((await simulation.say(ENVELOPE)).leg, /^MAIL /);
+  simulation.leg.rst();
+  await settle();
+  assert.match(simulation.client.take(), /^421 4\.4\.2 /);
+  assert.deepEqual(
+    simulation.transactions[0]?.recipients.map(({ address, finalReply }) => [
+      address.address,
+      finalReply?.code,
+    ]),
+    [["b@example.net", 421]],
+  );
+});
+
 test("a client that sends no more within a chunk has the replies before it, and then the end", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING", "CHUNKING");
