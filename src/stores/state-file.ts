@@ -63,9 +63,16 @@ export class StateFile {
   }
 
   async leaveCorrection(correction: Correction): Promise<void> {
+    while (!(await this.#leave(correction)));
+  }
+
+  /** False: the file was taken meanwhile, perhaps without this one. It may be left again: a correction adds nothing up. */
+  async #leave(correction: Correction): Promise<boolean> {
     const file = await this.#openCorrections();
     try {
       await file.writeFile(`${JSON.stringify(correction)}\n`);
+      const there = await ifThere(stat(this.#corrections));
+      return there?.ino === (await file.stat()).ino;
     } finally {
       await file.close();
     }

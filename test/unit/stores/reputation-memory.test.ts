@@ -114,6 +114,25 @@ describe("reputation in memory", () => {
     assert.deepEqual(await file.pendingCorrections(), []);
     await running.close();
   });
+  it("takes each correction that was left, also in the moment in which it takes the file", async () => {
+    const path = join(directory, "raced.json");
+    const taken = new Set<string>();
+    let isOver = false;
+    const taking = (async () => {
+      const proxy = new StateFile(path);
+      while (!isOver) for (const { identity } of await proxy.takeCorrections()) taken.add(identity);
+    })();
+    const left = Array.from({ length: 1_000 }, (_, i) => `mail_from:${i}@example.com`);
+    const file = new StateFile(path);
+    for (const identity of left) await file.leaveCorrection({ identity, change: null });
+    isOver = true;
+    await taking;
+    for (const { identity } of await file.takeCorrections()) taken.add(identity);
+    assert.deepEqual(
+      left.filter((identity) => !taken.has(identity)),
+      [],
+    );
+  });
   const needsRoot = process.getuid?.() === 0 ? false : "takes root";
   it("can read what root left for it, and root writes through no link", { skip: needsRoot }, async () => {
     const folder = join(directory, "of-warp");
