@@ -32,7 +32,12 @@ const KEYWORDS = [
 const MAX_MOVES = 60;
 
 export async function fuzzDialogue(seed: number): Promise<string[]> {
-  return new DialogueRun(new Random(seed)).run();
+  return new DialogueRun(new Random(seed), 0).run();
+}
+
+/** The destination often goes on with a transaction that the client means to end. */
+export async function fuzzStubborn(seed: number): Promise<string[]> {
+  return new DialogueRun(new Random(seed), 0.5).run();
 }
 
 export class DialogueRun {
@@ -51,9 +56,9 @@ export class DialogueRun {
   /** Chance per round that something happens from outside: time, backpressure, a drain, a peer that goes. */
   private readonly unrest: number;
   /** Messages that the filter let pass; undefined without one. */
-  private readonly passed: string[] | undefined;
+  private readonly passed: Passed[] | undefined;
 
-  constructor(random: Random) {
+  constructor(random: Random, stubbornness: number) {
     this.random = random;
     const encryptOnly = random.chance(0.1);
     this.temper = {
@@ -61,6 +66,7 @@ export class DialogueRun {
       departure: random.pick([0, 0, 0.02, 0.1]),
       keywords: KEYWORDS.filter((keyword) => (encryptOnly && keyword === "STARTTLS") || random.chance(0.7)),
       encryptOnly,
+      stubbornness,
     };
     this.unrest = random.pick([0, 0, 0.03, 0.15]);
     const filter = random.pick(["none", "none", "relay", "mixed"]);
@@ -100,7 +106,7 @@ export class DialogueRun {
     await this.end(idle);
     await this.exchange();
     const found = [...client.breaches, ...this.servers.flatMap((server) => server.breaches)];
-    found.push(...falseAcceptances(client, this.servers), ...this.unfiltered());
+    found.push(...falseAcceptances(client, this.servers), ...this.unfiltered(), ...this.unrecorded());
     if (!simulation.closed) return [...found, `the session did not end${idle ? " by itself" : ""}`];
     if (simulation.connections.length !== 1)
       found.push(`${simulation.connections.length} records of the connection`);
@@ -224,27 +230,74 @@ export class DialogueRun {
     await settle();
   }
 
-  /** Law 7: each message that the destination took went through the filter. */
+  /** Law 7: each message that the destination took went through the filter, from whom and for whom it was. */
   private unfiltered(): string[] {
     if (this.passed === undefined) return [];
-    const passed = new Set(this.passed.flatMap((content) => [content, `${content}\r\n`]));
+    const passed = new Set(
+      this.passed.flatMap(({ content, envelope }) =>
+        [content, `${content}\r\n`].map((text) => envelope + text),
+      ),
+    );
     return this.servers
       .flatMap((server) => server.accepted)
-      .filter((content) => !passed.has(content))
-      .map((content) => `not filtered: ${JSON.stringify(content.slice(0, 200))}`);
+      .filter((taken) => !passed.has(envelopeText(taken.mailFrom, taken.recipients) + taken.content))
+      .map((taken) => `not filtered: ${JSON.stringify(taken).slice(0, 300)}`);
   }
+
+  /** Each message that the destination took is on record, from whom and for whom it was; and no other as accepted. */
+  private unrecorded(): string[] {
+    const records = this.simulation.transactions.map((tx) => ({
+      outcome: tx.outcome,
+      reply: tx.finalReply?.text.toString("latin1") ?? "",
+      envelope: envelopeText(
+        tx.mailFrom.address,
+        tx.recipients.flatMap(({ address, rcptReply }) =>
+          (rcptReply?.code ?? 500) < 300 ? [address.address] : [],
+        ),
+      ),
+    }));
+    const breaches: string[] = [];
+    for (const taken of this.servers.flatMap((server) => server.accepted)) {
+      const envelope = envelopeText(taken.mailFrom, taken.recipients);
+      const index = records.findIndex(
+        (record) =>
+          record.envelope === envelope &&
+          (record.outcome === "unknown" ||
+            (record.outcome === "accepted" && record.reply.endsWith(taken.reply.slice(4)))),
+      );
+      if (index < 0) breaches.push(`not on record: ${JSON.stringify(taken).slice(0, 300)}`);
+      else records.splice(index, 1);
+    }
+    for (const { outcome, envelope } of records)
+      if (outcome === "accepted")
+        breaches.push(`on record as accepted, and not at the destination: ${envelope}`);
+    return breaches;
+  }
+}
+
+interface Passed {
+  readonly content: string;
+  readonly envelope: string;
+}
+
+function envelopeText(mailFrom: string, recipients: readonly string[]): string {
+  return JSON.stringify([mailFrom, ...[...recipients].sort()]);
 }
 
 /** `passed` gets what it lets through. */
 function randomFilter(
   random: Random,
   mixed: boolean,
-  passed: string[],
+  passed: Passed[],
 ): NonNullable<SimulationOptions["filter"]> {
-  return async (message) => {
+  return async (message, { mailFrom, recipients }) => {
     if (random.chance(0.3)) await settle();
     if (!mixed || random.chance(0.5)) {
-      passed.push(message.toString("latin1"));
+      const accepted = recipients.map(({ address }) => address);
+      passed.push({
+        content: message.toString("latin1"),
+        envelope: envelopeText(mailFrom.address, accepted),
+      });
       return undefined as never;
     }
     const reply = { code: random.pick([451, 550]), enhancedCode: "", text: "filtered" };
@@ -269,7 +322,7 @@ function randomRoutes(random: Random): Partial<Router> {
 
 /** Law 1: each 2xx for a message has a message of those very octets at the destination. */
 function falseAcceptances(client: ModelClient, servers: readonly ModelServer[]): string[] {
-  const there = servers.flatMap((server) => server.accepted);
+  const there = servers.flatMap((server) => server.accepted.map(({ content }) => content));
   const breaches: string[] = [];
   for (const content of client.acceptedContents) {
     // A held message by BDAT whose last line has no CRLF gets one where it has to go on by DATA.

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { fuzzDialogue, fuzzGarbage } from "./dialogue-run.ts";
+import { fuzzDialogue, fuzzGarbage, fuzzStubborn } from "./dialogue-run.ts";
 
 const { values } = parseArgs({
   options: { seconds: { type: "string" }, seed: { type: "string" }, once: { type: "boolean" } },
@@ -33,6 +33,7 @@ async function run(one: number): Promise<void> {
   current = one;
   for (const [name, fuzz] of [
     ["dialogue", fuzzDialogue],
+    ["stubborn", fuzzStubborn],
     ["garbage", fuzzGarbage],
   ] as const) {
     runs++;

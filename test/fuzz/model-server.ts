@@ -12,13 +12,25 @@ export interface ServerTemper {
   readonly keywords: readonly string[];
   /** The operator asks for encryption: nothing of a mail may come before it. */
   readonly encryptOnly: boolean;
+  /** Chance that RSET, EHLO and QUIT are refused within a transaction, which then goes on (RFC 5321 §4.1.4). */
+  readonly stubbornness: number;
 }
 
+/** A message that it took, as it knows it. */
+export interface Taken {
+  readonly content: string;
+  readonly mailFrom: string;
+  readonly recipients: readonly string[];
+  readonly reply: string;
+}
+
+const ENDING: ReadonlySet<string> = new Set(["RSET", "EHLO", "QUIT"]);
+const CARRYING: ReadonlySet<string> = new Set(["MAIL", "RCPT", "DATA"]);
 const BEFORE_TLS = /^(EHLO|HELO|STARTTLS|RSET|NOOP|QUIT|BDAT 0)\b/i;
 
 export class ModelServer {
-  /** Content of each message that was answered with 2xx (as it stood on the wire between commands, unstuffed). */
-  readonly accepted: string[] = [];
+  /** Each message that was answered with 2xx (its content as it stood on the wire between commands, unstuffed). */
+  readonly accepted: Taken[] = [];
   readonly breaches: string[] = [];
   readonly commands: string[] = [];
   gone: "no" | "fin" | "rst" = "no";
@@ -26,7 +38,8 @@ export class ModelServer {
   private readonly out: string[] = [];
   private mode: "command" | "data" | "chunk" | "auth" = "command";
   private mail = false;
-  private recipients = 0;
+  private mailFrom = "";
+  private recipients: string[] = [];
   private chunks = "";
   private chunkLeft = 0;
   private chunkLast = false;
@@ -59,7 +72,7 @@ export class ModelServer {
     if (this.input !== "") this.breaches.push(`plaintext behind STARTTLS: ${JSON.stringify(this.input)}`);
     this.tls = true;
     this.mail = false;
-    this.recipients = 0;
+    this.recipients = [];
   }
 
   private step(): boolean {
@@ -103,17 +116,22 @@ export class ModelServer {
   private command(line: string): void {
     const verb = line.split(" ")[0]?.toUpperCase() ?? "";
     const refused = this.random.chance(this.temper.refusal);
+    if (this.mail && ENDING.has(verb) && this.temper.stubbornness > 0) {
+      if (this.random.chance(this.temper.stubbornness)) return this.say("502 the transaction goes on");
+    }
+    // RFC 3030 §2: what was begun by BDAT is lost, and has to be reset.
+    if (this.chunkBroken && CARRYING.has(verb)) return this.say("503 RSET first");
     switch (verb) {
       case "EHLO":
         this.mail = false;
-        this.recipients = 0;
+        this.recipients = [];
         this.chunks = "";
         this.chunkBroken = false;
         if (refused) return this.say("502 what");
         return this.ehlo();
       case "HELO":
         this.mail = false;
-        this.recipients = 0;
+        this.recipients = [];
         this.chunks = "";
         return this.say("250 mx");
       case "STARTTLS":
@@ -122,10 +140,11 @@ export class ModelServer {
         if (this.mail || refused)
           return this.say(this.mail ? "503 nested" : this.random.pick(["451 later", "550 never"]));
         this.mail = true;
+        this.mailFrom = addressIn(line);
         return this.say("250 sender ok");
       case "RCPT":
         if (!this.mail || refused) return this.say(this.mail ? "550 who" : "503 no sender");
-        this.recipients++;
+        this.recipients.push(addressIn(line));
         return this.say("250 recipient ok");
       case "DATA":
         return this.data(refused);
@@ -133,7 +152,7 @@ export class ModelServer {
         return this.bdat(line);
       case "RSET":
         this.mail = false;
-        this.recipients = 0;
+        this.recipients = [];
         this.chunks = "";
         this.chunkBroken = false;
         return this.say("250 reset");
@@ -157,8 +176,8 @@ export class ModelServer {
   }
 
   private data(refused: boolean): void {
-    if (this.recipients === 0 || refused)
-      return this.say(this.recipients === 0 ? "554 no recipients" : "451 later");
+    if (this.recipients.length === 0 || refused)
+      return this.say(this.recipients.length === 0 ? "554 no recipients" : "451 later");
     this.mode = "data";
     this.say("354 go");
   }
@@ -195,7 +214,7 @@ export class ModelServer {
     const octets = this.input.slice(0, this.chunkLeft);
     this.input = this.input.slice(this.chunkLeft);
     this.mode = "command";
-    if (this.recipients === 0 || this.chunkBroken) {
+    if (this.recipients.length === 0 || this.chunkBroken) {
       this.say("503 out of order");
       return true;
     }
@@ -215,15 +234,21 @@ export class ModelServer {
   }
 
   private finish(content: string): void {
+    const { recipients } = this;
     this.mail = false;
-    this.recipients = 0;
+    this.recipients = [];
     this.chunks = "";
     if (this.random.chance(this.temper.departure * 4)) {
       this.gone = this.random.pick(["fin", "rst"] as const);
       return;
     }
     if (this.random.chance(this.temper.refusal)) return this.say(this.random.pick(["451 later", "554 spam"]));
-    this.accepted.push(content);
-    this.say(`250 queued as ${this.accepted.length}`);
+    const reply = `250 queued as ${this.accepted.length + 1}`;
+    this.accepted.push({ content, mailFrom: this.mailFrom, recipients, reply });
+    this.say(reply);
   }
+}
+
+function addressIn(line: string): string {
+  return /<(.*?)>/.exec(line)?.[1] ?? "";
 }
