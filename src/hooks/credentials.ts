@@ -2,6 +2,7 @@
  * How a hook server is reached: the gRPC target, and the credentials for it. Plaintext is for this host only, unless the
  * operator says `insecure: true`. PEM files are read at each connect, so that renewed ones are taken.
  */
+import type { Socket } from "node:net";
 import type * as grpc from "@grpc/grpc-js";
 import { grpcTarget, isLocal } from "../sdk/address.ts";
 import { clientCredentials } from "../sdk/credentials.ts";
@@ -25,7 +26,40 @@ export function settingsProblem(hook: HookSettings): string | undefined {
 }
 
 export function credentials(hook: HookSettings): grpc.ChannelCredentials {
-  return clientCredentials(hook.address, hook.tls).credentials;
+  return closedWithChannel(clientCredentials(hook.address, hook.tls).credentials);
+}
+
+/**
+ * grpc-js leaves connections behind when it closes a channel: one that waits for the server's first octets waits as long as
+ * that server hangs, and behind a failed attempt it connects once more, a second later, with nobody to close it then.
+ */
+function closedWithChannel(credentials: grpc.ChannelCredentials): grpc.ChannelCredentials {
+  const create = credentials._createSecureConnector.bind(credentials);
+  credentials._createSecureConnector = (...target) => {
+    const connector = create(...target);
+    const connect = connector.connect.bind(connector);
+    const destroy = connector.destroy.bind(connector);
+    let isClosed = false;
+    let handshaking: Socket | undefined;
+    let connected: Socket | undefined;
+    connector.connect = async (socket) => {
+      if (isClosed) throw new Error("the channel was closed");
+      handshaking = socket;
+      const result = await connect(socket);
+      handshaking = undefined;
+      connected = result.socket;
+      return result;
+    };
+    connector.destroy = () => {
+      isClosed = true;
+      handshaking?.destroy();
+      // Where the server has spoken HTTP/2, calls under way may end.
+      if (connected?.bytesRead === 0) connected.destroy();
+      destroy();
+    };
+    return connector;
+  };
+  return credentials;
 }
 
 /** `maxReceiveOctets`: the largest answer that is read. */
