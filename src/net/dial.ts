@@ -62,17 +62,21 @@ export interface Dialer {
   dial(destination: Endpoint, options: DialOptions): Promise<Transport>;
 }
 
+type Addresses = readonly { readonly address: string }[];
+
 export interface NodeDialerOptions {
   /** SO_MARK of warp's connections; 0: none (fixed mode, or no right to set it). */
   readonly mark: number;
   /** tproxy: a source IP of the client's may be one that this host doesn't have. */
   readonly transparent: boolean;
   /** Addresses of a host name (`fixed`); default: the system's resolver. */
-  readonly lookup?: (name: string) => Promise<readonly { readonly address: string }[]>;
+  readonly lookup?: (name: string) => Promise<Addresses>;
 }
 
 export class NodeDialer implements Dialer {
   private readonly options: Required<NodeDialerOptions>;
+  /** Questions to the resolver that it has not answered, by name. */
+  private readonly asked = new Map<string, Promise<Addresses>>();
 
   constructor(options: NodeDialerOptions) {
     this.options = { lookup: (name) => lookup(name, { all: true }), ...options };
@@ -103,7 +107,7 @@ export class NodeDialer implements Dialer {
   }
 
   /** The resolver knows no deadline of its own: who waits for it is let go in time. */
-  private addressesOf(name: string, options: DialOptions): Promise<readonly { readonly address: string }[]> {
+  private addressesOf(name: string, options: DialOptions): Promise<Addresses> {
     return new Promise((resolve, reject) => {
       const fail = (kind: DialErrorKind, text: string, cause?: unknown): void => {
         clearTimeout(timer);
@@ -115,7 +119,7 @@ export class NodeDialer implements Dialer {
         options.timeoutMs,
       );
       options.givingUp.onGivenUp(() => fail("aborted", "nobody waits for the connection any more"));
-      this.options.lookup(name).then(
+      this.ask(name).then(
         (addresses) => {
           clearTimeout(timer);
           resolve(addresses);
@@ -123,6 +127,19 @@ export class NodeDialer implements Dialer {
         (error: unknown) => fail("unreachable", `no address for ${name}`, error),
       );
     });
+  }
+
+  /**
+   * A question cannot be taken back, and few are asked at a time: while the resolver is away, one of each session would make
+   * a queue without end, and once it is back those who still wait would be behind those who left.
+   */
+  private ask(name: string): Promise<Addresses> {
+    let answer = this.asked.get(name);
+    if (answer === undefined) {
+      answer = this.options.lookup(name).finally(() => this.asked.delete(name));
+      this.asked.set(name, answer);
+    }
+    return answer;
   }
 
   private connect(destination: Endpoint, options: DialOptions): Promise<Transport> {

@@ -33,3 +33,24 @@ test("a name without an address is unreachable", async () => {
   );
   await assert.rejects(dial, { kind: "unreachable" });
 });
+
+test("however many wait for a name, the resolver is asked once, and again behind its answer", async () => {
+  let asked = 0;
+  let answer = (_addresses: readonly { readonly address: string }[]): void => {};
+  const lookup = () => {
+    asked++;
+    return new Promise<readonly { readonly address: string }[]>((resolve) => {
+      answer = resolve;
+    });
+  };
+  const dialer = new NodeDialer({ mark: 0, transparent: false, lookup });
+  const dial = (timeoutMs: number) =>
+    dialer.dial({ ip: "mx.example", port: 25 }, { ...options, timeoutMs, givingUp: new GivingUp() });
+  await Promise.all(Array.from({ length: 20 }, () => assert.rejects(dial(20), { kind: "timeout" })));
+  const late = dial(5000);
+  assert.equal(asked, 1);
+  answer([]);
+  await assert.rejects(late, { kind: "unreachable" });
+  await assert.rejects(dial(20), { kind: "timeout" });
+  assert.equal(asked, 2);
+});
