@@ -158,6 +158,8 @@ export class SmtpProxy {
     const hooks = this.makeHooks(config);
     try {
       await hooks.start();
+      // The sessions of a generation that begins now would know nothing of the end.
+      if (this.draining) throw new Error("warp is stopping");
       return this.makeGeneration(config, hooks);
     } catch (error) {
       await hooks.stop(0);

@@ -1,7 +1,9 @@
 /** SIGHUP: new sessions see the new file; what cannot change is named; a wrong file changes nothing. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { renameSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { describe, it } from "node:test";
 import * as tls from "node:tls";
 import { native } from "../../../src/net/native.ts";
@@ -116,6 +118,36 @@ for (const workers of native.unavailable === undefined ? [1, 2] : [1]) {
       await sendOne(port, "unfiltered again");
       assert.deepEqual(destination.subjects, ["unfiltered", "old", "unfiltered again"]);
       assert.equal(await warp.stop(), 0);
+    });
+
+    it("lets nobody in whose session would begin behind a stop that came meanwhile", async (test) => {
+      const { port, warp, config } = await running(test, workers, "timeouts: { drain: 20s }\n");
+      const old = await Client.connect(port);
+      await old.begin();
+      assert.equal((await old.say("DATA")).code, 354);
+      // It answers nothing, so that the reload waits for it.
+      const silent = createServer().listen(0, "127.0.0.1");
+      test.after(() => silent.close());
+      await once(silent, "listening");
+      const { port: hookPort } = silent.address() as AddressInfo;
+      let asked = 0;
+      const allAsk = new Promise<void>((resolve) => {
+        silent.on("connection", () => {
+          asked++;
+          if (asked === workers) resolve();
+        });
+      });
+      writeFileSync(
+        config,
+        `timeouts: { drain: 20s }\nhooks: [{ name: f, address: "127.0.0.1:${hookPort}", roles: [filter] }]\n`,
+      );
+      warp.signal("SIGHUP");
+      await allAsk;
+      warp.signal("SIGTERM");
+      await warp.line(/"code":"(?:reloaded|reload_failed)"/);
+      assert.match(await greeting(port), /^421 4\.3\.2 /);
+      assert.equal((await old.say("Subject: old\r\n\r\nx\r\n.")).code, 250);
+      assert.equal(await warp.closed, 0);
     });
   });
 }
