@@ -29,8 +29,8 @@ describe("hostile peers", { timeout: 180_000 }, () => {
   it("garbage and NULs are answered line by line, or refused", async (test) => {
     const { port } = await proxy(test, plain);
     const client = await greeted(port);
-    assert.match(await client.say("\0\0\xff\xfe"), /^500 what/);
-    assert.match(await client.say(`MAIL FROM:<${"\0".repeat(300)}>`), /^250 /);
+    assert.match(await client.say("\x01\x7f\xff\xfe"), /^500 what/);
+    assert.match(await client.say(`MAIL FROM:<${"\0".repeat(300)}>`), /^500 5\.5\.2 NUL/);
     client.write("NOOP\n");
     assert.match(await client.reply(), /^500 5\.5\.2 /);
   });
