@@ -5,7 +5,7 @@
  */
 
 import { NewlineNormalizer } from "../smtp/content.ts";
-import { CR, join } from "../smtp/octets.ts";
+import { CR, fewer, join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import type { MessageBody, SessionCore } from "./core.ts";
@@ -81,7 +81,7 @@ export class ChunkedBody implements MessageBody {
     const chunk = this.chunk as Chunk;
     if (end && chunk.last) this.endedAt = this.core.env.clock.now();
     if (chunk.refusal === undefined) {
-      for (const raw of octets) for (const piece of this.normalizer.read(raw)) this.collect(piece);
+      for (const raw of octets) for (const piece of fewer(this.normalizer.read(raw))) this.collect(piece);
       if (end && chunk.last) this.collect(this.normalizer.end());
       this.checkLimits(chunk);
     }

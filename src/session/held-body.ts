@@ -7,7 +7,7 @@ import type { ChainResult, HeldMessage, HoldWriter } from "../filter/contract.ts
 import { HoldFull } from "../filter/contract.ts";
 import { offeredSize } from "../smtp/capabilities.ts";
 import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts";
-import { join } from "../smtp/octets.ts";
+import { fewer, join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import { chosenReply } from "./chosen-reply.ts";
@@ -86,7 +86,7 @@ export class HeldBody implements MessageBody {
 
   take(octets: Buffer[], end: boolean): void {
     if (this.refusal === undefined) {
-      for (const raw of octets)
+      for (const raw of fewer(octets))
         this.keepAll(this.mode === "bdat" ? this.normalizer.read(raw) : this.unstuffer.read(raw));
       if (end && this.last && this.mode === "bdat") this.keepAll([this.normalizer.end()]);
       this.checkLimits();
@@ -99,7 +99,7 @@ export class HeldBody implements MessageBody {
   }
 
   private keepAll(pieces: Buffer[]): void {
-    for (const piece of pieces) {
+    for (const piece of fewer(pieces)) {
       if (piece.length === 0 || this.refusal !== undefined) continue;
       this.octets += piece.length;
       this.scribe.read(piece);

@@ -42,6 +42,8 @@ type Stage = "dialling" | "serving" | "closing" | "closed";
 
 /** Beyond so many commands without a reply, no more are read. */
 const MAX_OUTSTANDING = 1000;
+/** So many events of a client are taken in one turn of the event loop: the other sessions wait meanwhile. */
+const MAX_EVENTS_A_TURN = 500;
 /** So many unread octets of the client are kept while it has to wait. */
 const MAX_UNREAD = 16384;
 /** Before a stop, a client that has brought no message yet has so long for each command, ms. */
@@ -249,14 +251,25 @@ export class Session implements SessionCore, LegOwner {
   pump(): void {
     if (this.pumping) return;
     this.pumping = true;
-    let progress = false;
+    let events = 0;
     while (this.mayRead()) {
       const event = this.reader.next();
       if (event === undefined) break;
-      progress = true;
       this.take(event);
+      if (++events === MAX_EVENTS_A_TURN) {
+        // Held meanwhile, so that what the client goes on to send is not kept without a bound.
+        this.block();
+        setImmediate(
+          guardedCall(
+            () => this.unblock(),
+            (error) => this.defect(error),
+          ),
+        );
+        break;
+      }
     }
     this.pumping = false;
+    const progress = events > 0;
     if (this.stage === "serving" || this.stage === "dialling") this.setFlow(progress);
   }
 

@@ -16,6 +16,13 @@ export function join(pieces: readonly Buffer[]): Buffer {
   return pieces.length === 0 ? EMPTY : Buffer.concat(pieces);
 }
 
+/** The same octets in few pieces: where a sender makes very many of them (bare newlines), one copy costs less than each. */
+export function fewer(pieces: Buffer[]): Buffer[] {
+  return pieces.length > MANY_PIECES ? [join(pieces)] : pieces;
+}
+
+const MANY_PIECES = 64;
+
 /** Octets of all pieces. */
 export function lengthOf(pieces: readonly Buffer[]): number {
   let octets = 0;

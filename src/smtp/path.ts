@@ -114,6 +114,9 @@ const PARTS = ".@:,;";
  */
 function addressIn(path: string): string | undefined {
   let written = "";
+  // Its first and last character: asked of `written` itself, they would have it copied each time.
+  let first = "";
+  let last = "";
   /** Of the @ that begins the domain. */
   let at = -1;
   let needsQuotes = false;
@@ -137,12 +140,13 @@ function addressIn(path: string): string | undefined {
       continue;
     } else if (c === "(" || isBlank(c)) {
       if (c === "(") depth = 1;
-      isParted = written !== "" && !PARTS.includes(written.at(-1) as string);
+      isParted = written !== "" && !PARTS.includes(last);
       continue;
     } else if (c === "<" || c === ">") {
       return undefined;
-    } else if (c === ":" && written.startsWith("@")) {
+    } else if (c === ":" && first === "@") {
       written = "";
+      first = "";
       at = -1;
       needsQuotes = false;
       continue;
@@ -151,6 +155,8 @@ function addressIn(path: string): string | undefined {
     if (isParted && !PARTS.includes(c)) written += " ";
     isParted = false;
     written += c;
+    last = c;
+    first ||= c;
   }
   if (quoted || depth > 0) return undefined;
   // Whatever means nothing: `<"">`, `<(x)>`, `<;>` and `<@hop:>` are the null sender, too.

@@ -247,6 +247,8 @@ export class Simulation {
   closed = false;
   /** Held messages that were begun and are not given up or released yet. */
   heldNow = 0;
+  /** Pieces that were put into the store. */
+  holdWrites = 0;
   /** TLS of legs to come. */
   legTls: SimulatedTransport["tls"] = GOOD_TLS;
   private readonly options: SimulationOptions;
@@ -429,8 +431,9 @@ export class Simulation {
     this.heldNow++;
     let isOpen = true;
     return {
-      write(chunk: Buffer): true {
+      write: (chunk: Buffer): true => {
         if (full) throw new HoldFull("no room");
+        this.holdWrites++;
         pieces.push(Buffer.from(chunk));
         return true;
       },

@@ -220,3 +220,13 @@ test("recipients behind a MAIL that is taken within a transaction are those of t
   await simulation.reply("250 ok\r\n");
   assert.deepEqual(names(), ["b@bank.example"]);
 });
+
+for (const begin of ["DATA\r\n", "BDAT 65536 LAST\r\n"]) {
+  test(`a message of bare newlines is stored in few pieces: ${begin.slice(0, 4)}`, async () => {
+    const { simulation, begin: mail } = filtered("CHUNKING");
+    await mail();
+    await recipients(simulation, ["c@d"], "250 ok\r\n");
+    await simulation.say(`${begin}${"\n".repeat(65_536)}${begin === "DATA\r\n" ? "\r\n.\r\n" : ""}`);
+    assert.ok(simulation.holdWrites < 10, String(simulation.holdWrites));
+  });
+}

@@ -196,6 +196,18 @@ for (const [name, line] of [
   });
 }
 
+test("a client that says very much at once keeps the others waiting for 500 lines, and is answered in full", async () => {
+  const simulation = new Simulation();
+  await simulation.greet();
+  simulation.client.handler.data(Buffer.from("\0\r\n".repeat(1200)));
+  let replies = simulation.client.take();
+  assert.equal(replies.match(/^500 /gm)?.length, 500);
+  await settle();
+  replies += simulation.client.take();
+  assert.equal(replies.match(/^500 /gm)?.length, 1200);
+  assert.equal((await simulation.say("NOOP\r\n")).leg, "NOOP\r\n");
+});
+
 test("STARTTLS that was not offered: 502 5.5.1", async () => {
   const simulation = new Simulation();
   await simulation.greet();
