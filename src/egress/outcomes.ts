@@ -80,7 +80,9 @@ export class OutcomeSink implements EventSink {
     if (evidence.length > 0) {
       ledger.countAnswers(ip, provider, answers, () => throttle.baselines(ip, provider));
     }
-    if (event.finalReply?.origin === "upstream") ledger.countMessages(ip, provider, dayOf(at), 1);
+    // A 421, or what another leg is refused with, may be the last word before there is a message.
+    if (event.finalReply?.origin === "upstream" && event.messageOctets > 0)
+      ledger.countMessages(ip, provider, dayOf(at), 1);
   }
 
   /** A greeting that refuses is all that a connection has; with transactions theirs count. */

@@ -307,7 +307,15 @@ describe("caps", () => {
     world.now = Date.UTC(2026, 2, 1, 12);
     world.router.provider("192.0.2.1", Buffer.from("220 mx.google.com ESMTP"));
     assert.equal(first(await world.route("a@example.com")), "203.0.113.1");
-    world.outcome("203.0.113.1", { code: 250, text: "2.0.0 OK" }, 3);
+    world.outcome("203.0.113.1", { code: 250, text: "2.0.0 OK" }, 2);
+    const left = {
+      from: "a@example.com",
+      answers: [{ code: 421, text: "4.3.2 closing" }],
+      provider: "google.com",
+    };
+    world.router.outcomes.emit({ ...transaction({ ...left, sourceIp: "203.0.113.1" }), messageOctets: 0 });
+    assert.equal(first(await world.route("a@example.com")), "203.0.113.1", "no message came to that 421");
+    world.outcome("203.0.113.1", { code: 250, text: "2.0.0 OK" });
     assert.equal(first(await world.route("a@example.com")), "203.0.113.2");
     assert.equal(
       first(await world.route("a@example.com", { destination: { ip: "192.0.2.200", port: 25 } })),
