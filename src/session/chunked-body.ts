@@ -44,6 +44,7 @@ export class ChunkedBody implements MessageBody {
   private chunk: Chunk | undefined;
   private readonly cutter = new PieceCutter();
   private outbox: Piece[] = [];
+  /** The outbox waits for all replies. */
   private holding = false;
   /** A chunk was refused: the message is lost, and every further BDAT is out of order. */
   private failed = false;
@@ -101,7 +102,10 @@ export class ChunkedBody implements MessageBody {
   private refuseInTurn(chunk: Chunk): void {
     if (this.leg.lost === undefined && this.leg.outstanding > 0) {
       this.refusing = chunk;
-      this.core.block();
+      this.core.whenSettled(() => {
+        this.refusing = undefined;
+        this.refused(chunk);
+      });
     } else if (chunk.unanswered === 0) this.refused(chunk);
   }
 
@@ -137,27 +141,21 @@ export class ChunkedBody implements MessageBody {
   private send(): void {
     while (this.outbox.length > 0 && this.leg.lost === undefined) {
       const piece = this.outbox[0] as Piece;
-      if ((piece.last || !this.leg.pipelining) && this.leg.outstanding > 0) break;
+      if ((piece.last || !this.leg.pipelining) && this.leg.outstanding > 0) return this.hold();
       this.outbox.shift();
       if (this.failed) this.answered(piece, undefined);
       else this.sendPiece(piece);
     }
-    const { refusing } = this;
-    if (refusing !== undefined && this.leg.outstanding === 0) {
-      this.refusing = undefined;
-      this.refused(refusing);
-      this.core.unblock();
-    }
-    const holding = this.outbox.length > 0 && this.leg.lost === undefined;
-    if (holding === this.holding) return;
-    this.holding = holding;
-    if (holding) this.core.block();
-    else this.core.unblock();
   }
 
-  /** Commands between the chunks have their replies, too. */
-  legTurn(): void {
-    if (this.holding || this.refusing !== undefined) this.send();
+  /** Until commands between the chunks have their replies, too. The client's next ones wait meanwhile. */
+  private hold(): void {
+    if (this.holding) return;
+    this.holding = true;
+    this.core.whenSettled(() => {
+      this.holding = false;
+      this.send();
+    });
   }
 
   private sendPiece(piece: Piece): void {
@@ -168,7 +166,6 @@ export class ChunkedBody implements MessageBody {
       (reply, latencyMs) => {
         if (piece.last) this.tx.endOfDataMs = latencyMs;
         this.answered(piece, reply);
-        this.send();
       },
       piece.last ? Math.max(1, this.endedAt + timeouts.endOfDataMs - clock.now()) : timeouts.dataBlockMs,
       "message",

@@ -625,13 +625,6 @@ export class Commands {
     this.tx?.legLost(reply);
   }
 
-  /** Replies came: what waits for them goes on. */
-  legTurn(): void {
-    this.session.body?.legTurn?.();
-    // A message that is refused already may still owe a chunk its reply.
-    if (this.chunked instanceof ChunkedBody && this.chunked !== this.session.body) this.chunked.legTurn();
-  }
-
   /** Octets of a chunk. */
   chunk(octets: Buffer, end: boolean): void {
     if (this.refusedChunk === undefined) return this.chunked?.take([octets], end);

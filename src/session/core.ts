@@ -30,6 +30,8 @@ export interface SessionCore {
   /** No further octet of the client is looked at until `unblock`. */
   block(): void;
   unblock(): void;
+  /** Runs once everything sent upstream was answered; the client waits meanwhile. */
+  whenSettled(run: () => void): void;
   /** The leg took less than it was given: stop reading the client until it drained. */
   legFull(): void;
   /** RST: a message that was begun has no end. The next command gets a new leg. */
@@ -54,8 +56,6 @@ export interface MessageBody {
   readonly isDue: boolean;
   /** Octets of DATA (as they leave, dot-stuffed) or of a chunk (as they came). */
   take(octets: Buffer[], end: boolean): void;
-  /** The destination answered something, this message's or not: what waited for it may go on. */
-  legTurn?(): void;
   /** The leg is gone. The body answers its own command; true: the session goes on without a leg. */
   legLost(loss: LegLost): boolean;
   /** The transaction is over, perhaps before the message is (RSET between two chunks). */

@@ -394,7 +394,6 @@ export class Session implements SessionCore, LegOwner {
   // ----------------------------------------------------------------------------------------------------- from the leg
 
   legTurn(leg: Leg): void {
-    if (leg === this.leg) this.commands.legTurn();
     if (leg === this.leg && leg.outstanding === 0 && this.settled !== undefined) {
       const run = this.settled;
       this.settled = undefined;
@@ -512,7 +511,6 @@ export class Session implements SessionCore, LegOwner {
     this.report(old);
   }
 
-  /** Runs once everything sent upstream was answered; the client waits meanwhile. */
   whenSettled(run: () => void): void {
     if (this.leg === undefined || this.leg.outstanding === 0) return run();
     this.holds++;

@@ -362,6 +362,28 @@ test("a leg that is lost while a held MAIL is said: the recipient that it was sa
   );
 });
 
+for (const [what, limit, refusal] of [
+  ["waits for all replies", 1_000_000, "503 5.5.1"],
+  ["is too large", 10, "552 5.3.4"],
+] as const) {
+  test(`a last chunk that ${what}, while one before it is refused, and a command between them has no reply yet: it has its own`, async () => {
+    const simulation = new Simulation({ limits: { messageOctets: limit } });
+    await simulation.greet("PIPELINING", "CHUNKING");
+    await simulation.say(ENVELOPE);
+    await simulation.reply("250 ok\r\n250 ok\r\n");
+    await simulation.say("BDAT 6\r\nbody\r\nNOOP\r\nBDAT 8 LAST\r\nmore\r\n\r\n");
+    assert.equal((await simulation.reply("452 no room\r\n")).client, "452 no room\r\n");
+    const { client } = await simulation.reply("250 noop\r\n");
+    assert.ok(client.startsWith(`250 noop\r\n${refusal} `), client);
+    await simulation.say("RSET\r\n");
+    if (simulation.legs.length > 1) {
+      await simulation.reply("220 mx.example ESMTP\r\n");
+      await simulation.reply(ehloReply(["PIPELINING", "CHUNKING"]));
+    }
+    assert.equal((await simulation.reply("250 reset\r\n")).client, "250 reset\r\n");
+  });
+}
+
 test("a client that sends no more within a chunk has the replies before it, and then the end", async () => {
   const simulation = new Simulation();
   await simulation.greet("PIPELINING", "CHUNKING");
