@@ -45,7 +45,14 @@ export function redisClient(settings: RedisSettings, name: string): RedisClient 
   if (sentinels !== undefined) {
     const sentinelTls =
       options.tls === undefined ? {} : { enableTLSForSentinelMode: true, sentinelTLS: options.tls };
-    return new Redis({ ...options, ...sentinelTls, sentinels: [...sentinels], name: master });
+    return new Redis({
+      ...options,
+      ...sentinelTls,
+      // A Sentinel that hangs would be waited for as long as it does, whatever the others know.
+      sentinelCommandTimeout: options.connectTimeout,
+      sentinels: [...sentinels],
+      name: master,
+    });
   }
   if (url === undefined) throw new TypeError("one of url, sentinels and cluster is needed");
   return new Redis(url, options);

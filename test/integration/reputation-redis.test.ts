@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -432,6 +433,25 @@ describe("reputation in a Redis that Sentinels watch", needsRedis, () => {
     } finally {
       replica.disconnect();
       await store.close();
+      await redis.stop();
+    }
+  });
+
+  it("passes over a Sentinel that hangs", async () => {
+    const redis = await WatchedRedis.start();
+    const accepted: Socket[] = [];
+    const hung = createServer((socket) => accepted.push(socket.resume()));
+    await new Promise<void>((resolve) => hung.listen(0, "127.0.0.1", resolve));
+    const ports = [(hung.address() as AddressInfo).port, redis.sentinelPort];
+    const sentinels = ports.map((port) => ({ host: "127.0.0.1", port }));
+    const store = storeOn({ sentinels, master: "mymaster" });
+    try {
+      await store.ready(5_000);
+      assert.equal(accepted.length, 1);
+    } finally {
+      await store.close();
+      hung.close();
+      for (const socket of accepted) socket.destroy();
       await redis.stop();
     }
   });
