@@ -24,7 +24,7 @@ import type { RedisClient } from "./redis-connection.ts";
 import { coolingKey, ipKey, messagesKey } from "./redis-keys.ts";
 import { runScript, script } from "./redis-script.ts";
 import { RedisTroubles } from "./redis-troubles.ts";
-import { COOL_SCRIPT, COOLING_SCRIPT, IP_SCRIPT } from "./reputation-scripts.ts";
+import { COOL_SCRIPT, COOLING_SCRIPT, IP_SCRIPT, MESSAGES_SCRIPT } from "./reputation-scripts.ts";
 
 export interface RedisLedgerOptions {
   readonly client: RedisClient;
@@ -48,6 +48,7 @@ const MESSAGES_TTL_S = 3 * 86_400;
 const IP = script(IP_SCRIPT);
 const COOL = script(COOL_SCRIPT);
 const COOLING = script(COOLING_SCRIPT);
+const MESSAGES = script(MESSAGES_SCRIPT);
 
 interface Outgoing {
   readonly ip: string;
@@ -257,9 +258,8 @@ export class RedisIpLedger implements IpLedger {
     // Counted here at once: the cap holds while the write is under way.
     this.#known.add(pairKey(ip, provider), day, messages);
     try {
-      const total = await client.incrby(key, messages);
-      this.#known.set(pairKey(ip, provider), day, total);
-      if (total === messages) await client.expire(key, MESSAGES_TTL_S);
+      const total = await runScript(client, MESSAGES, [key, messages, MESSAGES_TTL_S]);
+      this.#known.set(pairKey(ip, provider), day, total as number);
     } catch (error) {
       this.#known.add(pairKey(ip, provider), day, -messages);
       this.countMessages(ip, provider, day, messages);

@@ -187,6 +187,16 @@ end
 return out
 `;
 
+/**
+ * Adds messages of a day. With its time to live in the same call: a connection that breaks between the two would leave the
+ * key for ever. KEYS[1] the count. ARGV: 1 messages, 2 ttl in s. Gives the sum.
+ */
+export const MESSAGES_SCRIPT = `
+local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return total
+`;
+
 /** Enters a pair into the list of those that cool down. KEYS[1] sorted set. ARGV: 1 pair, 2 ms until its cooling ends. */
 export const COOL_SCRIPT = `
 local time = redis.call('TIME')

@@ -464,6 +464,19 @@ describe("source IPs shared over Redis", needsRedis, () => {
   });
   after(() => server.stop());
 
+  it("keeps messages of a day for some days only, also where a connection broke between the count and its time to live", async () => {
+    const client = redisClient({ url: server.url }, "warp-test");
+    await client.connect();
+    const key = "warp:1:w:{192.0.2.7|google.com}:20260301";
+    await client.set(key, 2);
+    const ledger = new RedisIpLedger({ client, prefix: PREFIX, now: Date.now });
+    ledger.countMessages("192.0.2.7", "google.com", "20260301", 2);
+    await ledger.close();
+    assert.equal(await client.get(key), "4");
+    assert.ok((await client.ttl(key)) > 2 * 86_400);
+    client.disconnect();
+  });
+
   it("tells the other proxy of a state, of answers, and of messages of the day", async () => {
     const ledgers = [0, 1].map(() => {
       const client = redisClient({ url: server.url }, "warp-test");
