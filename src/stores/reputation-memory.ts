@@ -46,6 +46,7 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
   #settings: ReputationSettings;
   #expiryMs: number;
   #dirty = false;
+  #isLeaving = false;
   #listener: ((ip: string, provider: string, shared: SharedIp) => void) | undefined;
 
   constructor(options: MemoryStoreOptions) {
@@ -157,10 +158,16 @@ export class MemoryReputationStore implements ReputationStore, ReputationAdmin, 
 
   /** Takes what `warp reputation set` and `reset` left for a running proxy. */
   async applyCorrections(): Promise<void> {
+    if (this.#isLeaving) return;
     for (const correction of (await this.#file?.takeCorrections()) ?? []) {
       if (correction.change === null) await this.reset(correction.identity);
       else await this.set(correction.identity, correction.change);
     }
+  }
+
+  /** This process ends: corrections are for the next one that has the file, which may be there already. */
+  leaving(): void {
+    this.#isLeaving = true;
   }
 
   async close(): Promise<void> {

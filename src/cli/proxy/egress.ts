@@ -26,6 +26,8 @@ export interface Egress {
   readonly router: EgressRouter;
   /** Takes over what a reload may change: pools, rules, tiers. */
   configure(config: Config): void;
+  /** The last sessions are running: what is corrected by hand from now on is for the next process. */
+  leaving(): void;
   close(): Promise<void>;
 }
 
@@ -46,6 +48,7 @@ export async function createEgress(config: Config, dependencies: EgressDependenc
       router.configure(routerSettings(next));
       stores.store.configure(reputationSettings(next));
     },
+    leaving: () => stores.leaving(),
     close: () => stores.close(),
   };
 }
@@ -79,7 +82,7 @@ async function openStores(config: Config, { telemetry, newId, worker, version }:
       onError: (error) => telemetry.log("error", "state_file", "reputation.state_file: not kept", {}, error),
     });
     await memory.open();
-    return { store: memory, ledger: memory, close: () => memory.close() };
+    return { store: memory, ledger: memory, leaving: () => memory.leaving(), close: () => memory.close() };
   }
   const { prefix, budgetMs } = config.redis;
   const client = redisClient(config.redis, `warp-${config.proxy}-${worker}`);
@@ -105,6 +108,7 @@ async function openStores(config: Config, { telemetry, newId, worker, version }:
   return {
     store,
     ledger,
+    leaving: () => {},
     close: async () => {
       await ledger.close();
       await store.close();

@@ -186,6 +186,7 @@ export class SmtpProxy {
     if (!accept) this.stopListening();
     if (this.draining) return;
     this.draining = true;
+    this.egress.leaving();
     const generations = [this.generation, ...this.retired.keys()];
     const { drainMs } = this.config.timeouts;
     await Promise.all(generations.map(({ sessions }) => sessions.drain(drainMs)));

@@ -133,6 +133,19 @@ describe("reputation in memory", () => {
       [],
     );
   });
+  it("leaves corrections to the next process once it is on its way out", async () => {
+    const path = join(directory, "handed-over.json");
+    const file = new StateFile(path);
+    const [leaving, next] = [store(path), store(path)];
+    await Promise.all([leaving.open(), next.open()]);
+    leaving.leaving();
+    await file.leaveCorrection({ identity: "mail_from:a@example.com", change: { pin: "poor" } });
+    await leaving.applyCorrections();
+    assert.equal((await file.pendingCorrections()).length, 1);
+    await next.applyCorrections();
+    assert.equal(next.standing("mail_from:a@example.com").tier, "poor");
+    await Promise.all([leaving.close(), next.close()]);
+  });
   const needsRoot = process.getuid?.() === 0 ? false : "takes root";
   it("can read what root left for it, and root writes through no link", { skip: needsRoot }, async () => {
     const folder = join(directory, "of-warp");
