@@ -34,7 +34,7 @@ export const crossChecks: readonly CrossCheck[] = [
   { needs: ["pools"], run: checkPools },
   { needs: ["pools", "workers"], run: checkConnectionShares },
   { needs: ["rules", "pools", "reputation"], run: checkRules },
-  { needs: ["rules", "workers", "redis"], run: checkWorkers },
+  { needs: ["rules", "pools", "reputation", "workers", "redis"], run: checkWorkers },
 ];
 
 function checkListen(config: RawConfig, report: Report): void {
@@ -353,11 +353,20 @@ function checkConnectionShares({ pools, workers }: RawConfig, report: Report): v
   }
 }
 
-function checkWorkers({ rules, workers, redis }: RawConfig, report: Report): void {
+/** What each worker would count for itself. */
+function checkWorkers({ rules, pools, reputation, workers, redis }: RawConfig, report: Report): void {
+  if (workers === 1 || redis !== undefined) return;
+  const refuse = (why: string): void =>
+    report({ path: ["workers"], text: `was ${workers}, but ${why}; should be 1, or redis should be set` });
   const index = rules.findIndex((rule) => rule.match.tier !== undefined);
-  if (workers === 1 || index === -1 || redis !== undefined) return;
-  const text = `was ${workers}, but rules[${index}] asks for a tier and each worker would count for itself; should be 1, or redis should be set`;
-  report({ path: ["workers"], text });
+  if (index !== -1) refuse(`rules[${index}] asks for a tier and each worker would count for itself`);
+  for (const [name, { ips }] of Object.entries(pools)) {
+    if (ips.every(({ dailyCap }) => dailyCap === undefined)) continue;
+    refuse(`pools.${name} has a daily_cap and each worker would count for itself`);
+  }
+  if (reputation.stateFile === undefined) return;
+  const text = `is written by each of the ${workers} workers with its own counts, so those of one are kept; redis has those of all`;
+  report({ path: ["reputation", "state_file"], isWarning: true, text });
 }
 
 function unknownName(name: string, known: readonly string[], what: string): string {

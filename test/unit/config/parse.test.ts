@@ -491,6 +491,13 @@ const WRONG: [what: string, yaml: string, problems: string[]][] = [
     ],
   ],
   [
+    "a daily cap with workers and without Redis",
+    "workers: 2\npools: { a: { ips: [192.0.2.1, { ip: 192.0.2.2, daily_cap: 5 }] }, b: { ips: [192.0.2.3] } }\nrules: [{ match: { sender: x }, pool: a }, { pool: b }]",
+    [
+      "workers was 2, but pools.a has a daily_cap and each worker would count for itself; should be 1, or redis should be set",
+    ],
+  ],
+  [
     "an empty pool",
     "pools: { a: { ips: [] } }\nrules: [{ pool: a }]",
     ["pools.a.ips was an empty list, should name addresses"],
@@ -640,6 +647,11 @@ describe("a doubtful configuration", () => {
       "fewer connections than workers",
       "workers: 4\npools: { a: { ips: 192.0.2.1, max_connections: 2 } }\nrules: [{ pool: a }]",
       /^pools\.a\.max_connections was 2, fewer than the 4 workers; .* may be 4$/,
+    ],
+    [
+      "a state file of several workers",
+      "workers: 2\nreputation: { state_file: /x }",
+      /^reputation\.state_file is written by each of the 2 workers with its own counts/,
     ],
     ["a pool that no rule names", "pools: { a: { ips: 192.0.2.1 } }", /^pools\.a is named by no rule/],
     [
