@@ -104,6 +104,8 @@ function endOfPath(text: string): number {
 
 /** What may stand in a local part without quotes, dots included. */
 const UNQUOTED = /^[\w.!#$%&'*+/=?^`{|}~\x80-\uffff-]$/;
+/** What Python takes for a blank, too: servers written in it (aiosmtpd) leave it out of a domain. */
+const SPACE = /[\s\x1c-\x1f\x85]/;
 /** Between these and a word, blanks and comments mean nothing; between two words they part them. */
 const PARTS = ".@:,;";
 
@@ -138,7 +140,7 @@ function addressIn(path: string): string | undefined {
       quoted = !quoted;
       needsQuotes ||= !quoted && written === "";
       continue;
-    } else if (c === "(" || isBlank(c)) {
+    } else if (c === "(" || isBlank(c) || (at >= 0 && SPACE.test(c))) {
       if (c === "(") depth = 1;
       isParted = written !== "" && !PARTS.includes(last);
       continue;
@@ -200,7 +202,7 @@ export function domainOf(address: string): string {
   return address.slice(at + 1, address.endsWith(".") ? -1 : undefined).toLowerCase();
 }
 
-const LABELS = /^[\w\x80-\uffff-]+(?:\.[\w\x80-\uffff-]+)*\.?$/;
+const LABELS = /^[\w\p{L}\p{M}\p{N}-]+(?:\.[\w\p{L}\p{M}\p{N}-]+)*\.?$/u;
 /** Servers read a route or another domain out of these, within quotes, too: `user%domain`, `domain!user`, `"a@b"@c`. */
 const ROUTED = /[@%!]/;
 

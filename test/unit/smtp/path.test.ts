@@ -23,6 +23,12 @@ const CASES: readonly [argument: string, address: string, spacing: boolean][] = 
   ["FROM:< b@bank.example >", "b@bank.example", false],
   ["FROM:<b@bank.example\t> SIZE=1", "b@bank.example", false],
   ["FROM:<b@ bank . example>", "b@bank.example", false],
+  // Blanks to servers in Python.
+  ["FROM:<b@\u00a0bank\u2003.example\u3000>", "b@bank.example", false],
+  ["FROM:b@bank.example\u0085", "b@bank.example", false],
+  ["FROM:<b@bank.example\x1c>", "b@bank.example", false],
+  ["FROM:<b@ba\u00a0nk.example>", "b@ba nk.example", false],
+  ["FROM:<b\u00a0c@bank.example>", "b\u00a0c@bank.example", false],
   ["FROM:<b@bank.example(x)>", "b@bank.example", false],
   ["FROM:<b@(x (\\) y) z)bank.example>", "b@bank.example", false],
   ["FROM:<b@bank.example.>", "b@bank.example", false],
@@ -174,6 +180,8 @@ test("a domain is plain where no server reads another one out of the address", (
       "a,b@c",
       "\\xff@b",
       "a@\\xff",
+      "a@b\u200b.example",
+      "a@b\u00a0.example",
     ],
   ];
   for (const address of others) assert.ok(!hasPlainDomain(address), address);
