@@ -23,7 +23,13 @@ export interface Feed {
 
 export function liveFeed(log: EventLog, journal: Journal | undefined): Feed {
   let reader: JournalReader | undefined;
-  return {
+  /** It has one segment open, which is deleted once it is acknowledged: its room on the disk comes back with this. */
+  const endReading = async (): Promise<void> => {
+    const ended = reader;
+    reader = undefined;
+    await ended?.close();
+  };
+  const feed: Feed = {
     source: log.source,
     finite: false,
     get last() {
@@ -32,16 +38,19 @@ export function liveFeed(log: EventLog, journal: Journal | undefined): Feed {
     next(sequence) {
       if (sequence > log.readable) return undefined;
       const fromMemory = () => log.blockWith(Math.max(sequence, log.first));
-      if (sequence >= log.first || journal === undefined) return fromMemory();
+      if (sequence >= log.first || journal === undefined) {
+        if (reader === undefined) return fromMemory();
+        // Meanwhile memory may have forgotten it again.
+        return endReading().then(() => feed.next(sequence));
+      }
       reader ??= journal.reader();
       return reader
         .from(sequence)
         .then((onDisk) => (onDisk !== undefined && onDisk.firstSequence < log.first ? onDisk : fromMemory()));
     },
-    async close() {
-      await reader?.close();
-    },
+    close: endReading,
   };
+  return feed;
 }
 
 export function leftFeed(journal: LeftJournal): Feed {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { after, afterEach, test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
 import { Capability, type Event } from "../../../src/gen/warp/hook/v1/hook_pb.ts";
@@ -410,7 +410,22 @@ test("with a journal, an observer that was away longer than memory holds gets ev
   await until(() => lines(observer.events).length === 20_000, "all", 20_000);
   assert.deepEqual(lines(observer.events), expected(20_000));
   contiguous(observer.events);
+  emit(assembled, 1);
+  // The journal's own, for writing: what was read may be deleted now, and would keep its room on the disk.
+  await until(() => openSegments(dir).length === 1, "the end of the reading", 5000);
 });
+
+/** Segments in `dir`, or deleted there, that this process has open. */
+function openSegments(dir: string): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`);
+      return path.startsWith(dir) && path.includes(".seg") ? [path] : [];
+    } catch {
+      return []; // the descriptor that lists them
+    }
+  });
+}
 
 test("beyond the journal's size a gap says what is missing", async () => {
   const observer = new HookServer(freeAddress());
