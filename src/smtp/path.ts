@@ -199,8 +199,11 @@ export function declaredSize(parameters: ReadonlyMap<string, string>): number {
 export function domainOf(address: string): string {
   const at = address.lastIndexOf("@");
   if (at < 0) return "";
-  return address.slice(at + 1, address.endsWith(".") ? -1 : undefined).toLowerCase();
+  return address.slice(at + 1, ROOT.test(address) ? -1 : undefined).toLowerCase();
 }
+
+/** A full stop at the end, in any of the forms that IDNA takes for one (RFC 3490 §3.1). */
+const ROOT = /[.\u3002\uff0e\uff61]$/;
 
 const LABELS = /^[\w\p{L}\p{M}\p{N}-]+(?:\.[\w\p{L}\p{M}\p{N}-]+)*\.?$/u;
 /** Servers read a route or another domain out of these, within quotes, too: `user%domain`, `domain!user`, `"a@b"@c`. */

@@ -191,4 +191,6 @@ test("the domain is what stands behind the last @, lower-cased", () => {
   assert.equal(domainOf('"a@b"@C.Example'), "c.example");
   assert.equal(domainOf("a@b.example."), "b.example");
   assert.equal(domainOf("postmaster"), "");
+  for (const stop of ["\u3002", "\uff0e", "\uff61"])
+    assert.equal(domainOf(`a@b.example${stop}`), "b.example");
 });
