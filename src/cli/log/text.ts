@@ -45,7 +45,7 @@ function lineText(line: DialogueLine, ms: number): string {
     line.truncated === 1 ? "cut" : "",
   ];
   const notes = marks.filter((mark) => mark !== "").join(",");
-  const head = `${ms.toFixed(1).padStart(10)} ${line.direction} `;
+  const head = printable(`${ms.toFixed(1).padStart(10)} ${line.direction} `);
   const shown = line.data.split("\\r\\n").map(printable);
   return `${shown.map((text, index) => (index === 0 ? head : " ".repeat(head.length)) + text).join("\n")}${notes === "" ? "" : `  [${notes}]`}\n`;
 }

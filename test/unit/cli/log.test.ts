@@ -183,3 +183,9 @@ test("reads a database that only the original has written, and one that was gone
     await sink.close();
   }
 });
+
+test("a direction that somebody else wrote into the database drives no terminal either", () => {
+  const nothing = { data_raw: null, leg: null, tls: null, redacted: null, truncated: null };
+  const line = { occurred_at: "2026-03-01T12:00:00.000Z", direction: "\x1b[2J", data: "x", ...nothing };
+  assert.equal(dialogueText({ connection: {}, lines: [line], entries: [] }), "\n       0.0 \\x1b[2J x\n");
+});
