@@ -50,7 +50,7 @@ export class Commands {
   private readonly login: Login;
   private tx: Transaction | undefined;
   /** Those that a RSET or QUIT has ended which has no reply yet, the oldest first. */
-  private readonly ending: Transaction[] = [];
+  private readonly ending = new Set<Transaction>();
   /** The BDAT message at hand. */
   private chunked: ChunkedBody | HeldBody | undefined;
   /** Time of the last RCPT's reply. */
@@ -186,7 +186,7 @@ export class Commands {
     const old = this.leaveWithReply();
     this.forward(
       command,
-      (reply, _latencyMs, slot) => old !== undefined && this.endAnswered(reply, slot),
+      (reply, _latencyMs, slot) => this.endAnswered(old, reply, slot),
       undefined,
       undefined,
       old,
@@ -197,7 +197,7 @@ export class Commands {
     const old = this.leaveWithReply();
     const { session } = this;
     this.forward(command, (reply, _latencyMs, slot) => {
-      if (old !== undefined) this.endAnswered(reply, slot);
+      this.endAnswered(old, reply, slot);
       // RFC 5321 §4.1.1.10 says 221; a destination that says 250 closes as well.
       if (reply.code < 300) onceSent(slot, () => session.close("client", "quit"));
     });
@@ -206,13 +206,14 @@ export class Commands {
   /** The transaction at hand is over once the command that ends it is answered, or can be no more. */
   private leaveWithReply(): Transaction | undefined {
     const old = this.leaveTransaction();
-    if (old !== undefined) this.ending.push(old);
+    if (old !== undefined) this.ending.add(old);
     return old;
   }
 
-  private endAnswered(reply: Reply, slot: Slot): void {
-    const oldest = this.ending.shift();
-    if (oldest !== undefined) this.session.ended(oldest, reply, slot);
+  private endAnswered(old: Transaction | undefined, reply: Reply, slot: Slot): void {
+    if (old === undefined) return;
+    this.ending.delete(old);
+    this.session.ended(old, reply, slot);
   }
 
   /** The transaction at hand is over for later commands; its record waits for the replies that are still to come. */
@@ -228,7 +229,8 @@ export class Commands {
 
   /** The session ends: what is unfinished is on record. */
   end(): void {
-    for (const old of this.ending.splice(0)) this.session.report(old);
+    for (const old of this.ending) this.session.report(old);
+    this.ending.clear();
     const old = this.leaveTransaction();
     if (old !== undefined) this.session.report(old);
     const { body } = this.session;

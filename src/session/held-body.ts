@@ -7,7 +7,7 @@ import type { ChainResult, HeldMessage, HoldWriter } from "../filter/contract.ts
 import { HoldFull } from "../filter/contract.ts";
 import { offeredSize } from "../smtp/capabilities.ts";
 import { DotStuffer, DotUnstuffer, NewlineNormalizer } from "../smtp/content.ts";
-import { fewer, join } from "../smtp/octets.ts";
+import { EMPTY, fewer, join } from "../smtp/octets.ts";
 import { OWN, type OwnReply } from "../smtp/own-replies.ts";
 import type { Reply } from "../smtp/reply.ts";
 import { chosenReply } from "./chosen-reply.ts";
@@ -21,8 +21,6 @@ import type { Transaction } from "./transaction.ts";
 /** data_waiting: upstream has already answered the client's own DATA with 354 (no recipient had been accepted). */
 export type HeldMode = "data" | "data_waiting" | "bdat";
 type Phase = "collecting" | "filtering" | "sending" | "sent" | "done";
-
-const NOTHING = Buffer.alloc(0);
 
 export class HeldBody implements MessageBody {
   readonly tx: Transaction;
@@ -388,7 +386,7 @@ export class HeldBody implements MessageBody {
 
   /** The answer to the message; one ahead of its end can only be a refusal, and resets the leg. Rejects with LegLost. */
   private expectFinal(leg: Leg): Promise<unknown> {
-    const answer = leg.exchange(NOTHING, Number.POSITIVE_INFINITY, "message", (reply, latencyMs) => {
+    const answer = leg.exchange(EMPTY, Number.POSITIVE_INFINITY, "message", (reply, latencyMs) => {
       if (this.isSending) {
         if (reply.code < 400) return leg.lose("early_reply", `${reply.code} before the end of the message`);
         this.core.abortLeg("refused ahead of the end of data");

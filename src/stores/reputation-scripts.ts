@@ -142,6 +142,10 @@ end
 return table.concat(out, '\\0')
 `;
 
+/** `clock`: Redis TIME, ms. */
+const CLOCK = `local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)`;
+
 /**
  * Adds answers of a source IP to its hash for one provider, and sets its state where one is given.
  *
@@ -151,8 +155,7 @@ return table.concat(out, '\\0')
  */
 export const IP_SCRIPT = `
 local key = KEYS[1]
-local time = redis.call('TIME')
-local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
 local flat = redis.call('HGETALL', key)
 local h = {}
 for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
@@ -199,8 +202,7 @@ return total
 
 /** Enters a pair into the list of those that cool down. KEYS[1] sorted set. ARGV: 1 pair, 2 ms until its cooling ends. */
 export const COOL_SCRIPT = `
-local time = redis.call('TIME')
-local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
 redis.call('ZADD', KEYS[1], string.format('%.17g', clock + ARGV[2]), ARGV[1])
 `;
 
@@ -209,8 +211,7 @@ redis.call('ZADD', KEYS[1], string.format('%.17g', clock + ARGV[2]), ARGV[1])
  * Gives: pair and when its cooling ends (Redis TIME, ms) by turns.
  */
 export const COOLING_SCRIPT = `
-local time = redis.call('TIME')
-local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+${CLOCK}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock)
 return redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')
 `;
